@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 from urllib.parse import quote, urlsplit
 
 import platformdirs
@@ -177,6 +177,18 @@ class CallSettings:
     allow_http: bool = False
 
 
+class ManifestOptions(TypedDict, total=False):
+    """The options that decide how a manifest is read, as `open_manifest` takes them."""
+
+    columns: Mapping[str, str]
+    encoding: str | None
+    sheet: str | None
+    header_row: int | None
+    delimiter: str | None
+    photo: str | None
+    id_from: Sequence[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings(CallSettings):
     """Everything that decides what a run does; docs/reference.md describes each option.
@@ -267,6 +279,19 @@ class RunSettings(CallSettings):
                 f"memory than --memory does. Raise --memory to {math.ceil(least / 1e6)}MB, or "
                 "lower --max-pixels."
             )
+
+    @property
+    def manifest_options(self) -> ManifestOptions:
+        """How the manifest is read."""
+        return {
+            "columns": self.columns,
+            "encoding": self.encoding,
+            "sheet": self.sheet,
+            "header_row": self.header_row,
+            "delimiter": self.delimiter,
+            "photo": self.photo,
+            "id_from": self.id_from,
+        }
 
     def due_rules(self) -> list[Any]:
         """The settings that decide which rows are due: when they change, all rows are compared

@@ -81,16 +81,7 @@ def adopt(
     """
     run = settings.run
     limit_memory(run.memory)
-    manifest = open_manifest(
-        run.manifest,
-        columns=run.columns,
-        encoding=run.encoding,
-        sheet=run.sheet,
-        header_row=run.header_row,
-        delimiter=run.delimiter,
-        photo=run.photo,
-        id_from=run.id_from,
-    )
+    manifest = open_manifest(run.manifest, **run.manifest_options)
     path = ledger_path(run)
     if settings.report is not None:
         output = Output(path=settings.report, option="--report")

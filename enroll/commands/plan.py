@@ -75,16 +75,7 @@ def make_plan(
     check_installed(settings.preparation)
     limit_memory(settings.memory, max_pixels=settings.max_pixels)
     full = full or settings.precheck != Precheck.OFF or settings.sample is not None
-    manifest = open_manifest(
-        settings.manifest,
-        columns=settings.columns,
-        encoding=settings.encoding,
-        sheet=settings.sheet,
-        header_row=settings.header_row,
-        delimiter=settings.delimiter,
-        photo=settings.photo,
-        id_from=settings.id_from,
-    )
+    manifest = open_manifest(settings.manifest, **settings.manifest_options)
     path = settings.ledger
     if path is None and settings.group_id:
         path = default_ledger_path(settings.endpoint, settings.group_id)

@@ -20,7 +20,7 @@ from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_jso
 from enroll.manifest.results import check_results, default_results_path
 from enroll.manifest.source import Source
 from enroll.photos import PhotoStore, check_installed, limit_memory, marks
-from enroll.settings import RunSettings, default_ledger_path, host_of
+from enroll.settings import ManifestOptions, RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_new_file
 
 
@@ -114,49 +114,23 @@ def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
         key, remembered = json.loads(known.manifest)
         if key == manifest_key(settings, source.sha256):
             return manifest_from_json(source, remembered)
-    return open_manifest(
-        settings.manifest,
-        columns=settings.columns,
-        encoding=settings.encoding,
-        header_row=settings.header_row,
-        delimiter=settings.delimiter,
-        photo=settings.photo,
-        source=source,
-    )
+    return open_manifest(settings.manifest, source=source, **settings.manifest_options)
 
 
 def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
-    """What a manifest's rows depend on, besides the photos' folder."""
-    columns = [list(pair) for pair in sorted(settings.columns.items())]
-    return [
-        __version__,
-        READER_VERSION,
-        sha256,
-        columns,
-        settings.encoding,
-        settings.sheet,
-        settings.header_row,
-        settings.delimiter,
-        settings.photo,
-        list(settings.id_from),
-    ]  # as JSON gives it back
+    """What a manifest's rows depend on, besides the photos' folder; the same after JSON."""
+    options = settings.manifest_options
+    columns = dict(sorted(options["columns"].items()))
+    plain = {**options, "columns": columns, "id_from": list(options["id_from"])}
+    return [__version__, READER_VERSION, sha256, plain]
 
 
-def options_of_key(key: Sequence[Any]) -> dict[str, Any]:
-    """The options in a `manifest_key`, by their names in `open_manifest`; none of one that another
-    version made."""
+def options_of_key(key: Sequence[Any]) -> ManifestOptions:
+    """The options in a `manifest_key`; none of one that another version made."""
     if list(key[:2]) != [__version__, READER_VERSION]:
         return {}
-    columns, encoding, sheet, header_row, delimiter, photo, id_from = key[3:]
-    return {
-        "columns": dict(columns),
-        "encoding": encoding,
-        "sheet": sheet,
-        "header_row": header_row,
-        "delimiter": delimiter,
-        "photo": photo,
-        "id_from": tuple(id_from),
-    }
+    options: ManifestOptions = key[3]
+    return {**options, "id_from": tuple(options["id_from"])}
 
 
 def scan_record(

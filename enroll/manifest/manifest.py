@@ -65,7 +65,7 @@ CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
 
 
-READER_VERSION = 5
+READER_VERSION = 6
 """Increased when files are read in another way, which makes results of `to_json` invalid."""
 
 
