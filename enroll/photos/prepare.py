@@ -227,17 +227,28 @@ def _encoded_by_vips(source: Source, opened: ImageFile.ImageFile, order: _Order)
 def _encoded(source: Source, opened: ImageFile.ImageFile, order: _Order, room: Room) -> bytes:
     """What is done to a picture on a decoder's thread. Raises BrokenError and TooSlowError."""
     try:
-        if source.seen.truncated:
-            load_what_there_is(opened)
-        else:
-            load(opened)
-        with translating():
-            decoded = opened if source.crop is None else opened.crop(source.crop)
-            decoded.info = opened.info
-            picture = shown(decoded, order.size, order.turn)
+        picture = decoded(source, opened, order.size, order.turn)
         return _finished(source, opened, picture, order, room)
     finally:
         opened.close()  # its pixels are freed before the next task is let in
+
+
+def decoded(
+    source: Source,
+    opened: ImageFile.ImageFile,
+    size: tuple[int, int],
+    turn: Image.Transpose | None,
+) -> Image.Image:
+    """A photo as it is shown, decoded on this thread; of a truncated one what there is. Raises
+    BrokenError and TooSlowError."""
+    if source.seen.truncated:
+        load_what_there_is(opened)
+    else:
+        load(opened)
+    with translating():
+        cropped = opened if source.crop is None else opened.crop(source.crop)
+        cropped.info = opened.info
+        return shown(cropped, size, turn)
 
 
 def _finished(

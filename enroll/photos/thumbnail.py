@@ -12,11 +12,11 @@ from enroll.model import Fault
 from enroll.photos import decision
 from enroll.photos.bounds import BUDGET, DECODERS, Room
 from enroll.photos.decision import PhotoCode, RefusedError
-from enroll.photos.decode import BrokenError, load, load_what_there_is, scaled, translating
+from enroll.photos.decode import BrokenError, scaled, translating
 from enroll.photos.form import Form
 from enroll.photos.inspect import Source, inspect
-from enroll.photos.picture import TURNS, shown
-from enroll.photos.prepare import open_scaled, orientation_of
+from enroll.photos.picture import TURNS
+from enroll.photos.prepare import decoded, open_scaled, orientation_of
 from enroll.photos.read import open_photo
 from enroll.photos.store import PhotoStore, UnusableError
 from enroll.settings import DEFAULT_PREPARATION, decoding_limit, heif_installed
@@ -66,14 +66,8 @@ def _decoded(
 ) -> Image.Image:
     """Runs on a decoder's thread."""
     try:
-        if source.seen.truncated:
-            load_what_there_is(picture)
-        else:
-            load(picture)
+        small = decoded(source, picture, size, turn)
         with translating():
-            decoded = picture if source.crop is None else picture.crop(source.crop)
-            decoded.info = picture.info
-            small = shown(decoded, size, turn)
             return small.copy() if small is picture else small
     finally:
         picture.close()
