@@ -29,7 +29,7 @@ from enroll.manifest.records import open_text
 from enroll.manifest.source import Source
 from enroll.model import Fault, FileTimes, Status, Unusable
 from enroll.photos import PhotoCode, PhotoStore
-from enroll.photos.store import UnusableError
+from enroll.photos.store import NO_PHOTO, UnusableError
 
 EMBEDDED_ROOT = "/(in the list)"
 """The root of photos inside lists. It is the same for every list, so that tomorrow's export has the
@@ -144,7 +144,7 @@ class EmbeddedPhotos:
         times = array("q")
         for path in paths:
             slot = self._slot(path)
-            times.extend((-1, -1, -1) if slot is None else self._times[slot].tolist())
+            times.extend(NO_PHOTO if slot is None else self._times[slot].tolist())
         return times
 
     def files(self) -> Iterator[str]:

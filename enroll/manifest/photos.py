@@ -21,7 +21,7 @@ from enroll.photos.index import (
     parse_pattern,
     without_suffix,
 )
-from enroll.photos.store import OpenPhoto, UnusableError
+from enroll.photos.store import NO_PHOTO, OpenPhoto, UnusableError
 
 NAMED = 5
 """Photos that a message about several names."""
@@ -166,7 +166,7 @@ class FoundPhotos:
         times = self._store.stat(paths)
         for number, path in enumerate(paths):
             if self._pattern(path):
-                times[3 * number : 3 * number + 3] = array("q", (-1, -1, -1))
+                times[3 * number : 3 * number + 3] = array("q", NO_PHOTO)
         return times
 
     def open(self, path: str) -> AbstractContextManager[OpenPhoto]:

@@ -26,14 +26,11 @@ from enroll.photos.decision import PhotoCode
 from enroll.photos.listing import files_below
 from enroll.photos.refusals import OUTSIDE, SYMLINK, cannot_read, failed, invalid, is_share_gone
 from enroll.photos.similar_name import describe_similar, describe_unseen
-from enroll.photos.store import UnusableError, locate_below
+from enroll.photos.store import NO_PHOTO, UnusableError, locate_below
 from enroll.resources import retry_on_shortage, shortage_in
 
 _DESCRIPTORS = "/proc/self/fd"
 """Where Linux shows what a process has open, by its real path: proc_pid_fd(5)."""
-
-_NO_FILE = (-1, -1, -1)
-"""What `stat` gives where there is no file."""
 
 FRESH_NS = 3_000_000_000
 """A file written less than this long ago is read twice, in nanoseconds. File systems' clocks tick
@@ -93,7 +90,7 @@ class FolderStore:
                 except ValueError:  # a NUL in the path
                     found = None
                 times.extend(
-                    _NO_FILE
+                    NO_PHOTO
                     if found is None
                     else (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 )

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from enroll.model import FileTimes, Unusable
 
+NO_PHOTO = (-1, -1, -1)
+"""What `PhotoStore.stat` gives where there is no photo."""
+
 
 class UnusableError(Exception):
     """A photo that a store does not open, or that cannot be read to its end."""

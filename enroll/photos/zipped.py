@@ -26,13 +26,10 @@ from enroll.photos.archive import STORED, Archive
 from enroll.photos.decision import LARGEST_FILE, PhotoCode
 from enroll.photos.refusals import OUTSIDE, SYMLINK, cannot_read, failed, invalid
 from enroll.photos.similar_name import describe_difference, describe_unseen
-from enroll.photos.store import UnusableError, locate_below
+from enroll.photos.store import NO_PHOTO, UnusableError, locate_below
 from enroll.photos.zip_records import DamagedError, Member
 from enroll.resources import shortage_in
 from enroll.visible import path_text
-
-_NO_MEMBER = (-1, -1, -1)
-"""What `stat` gives where there is no member."""
 
 _DATE = re.compile(
     r"""
@@ -121,7 +118,7 @@ class ZipStore:
         try:
             for path in paths:
                 found = archive.find(self._name(path))
-                times.extend(_numbers(found) if found else _NO_MEMBER)
+                times.extend(_numbers(found) if found else NO_PHOTO)
         except (ManifestError, OSError) as error:
             raise self._unreachable(error) from error
         return times
