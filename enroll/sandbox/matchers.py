@@ -79,23 +79,11 @@ rates that fits the distances of 96 pairs of photos of different people (mean 0.
 deviation 0.089). Nine pairs of photos of one person were at 0.25 to 0.42."""
 
 
-class DistanceMatcher:
-    """Scores by the Euclidean distance of descriptors."""
-
-    def scores(self, known: NDArray[np.float32], likeness: Likeness) -> NDArray[np.float64]:
-        """By where the distances lie among _DISTANCES."""
-        squares = np.einsum("ij,ij->i", known, known) - 2 * (known @ likeness)
-        distances = np.sqrt(np.maximum(squares + likeness @ likeness, 0.0)).astype(np.float64)
-        distances[distances < _SAME] = 0.0
-        scores: NDArray[np.float64] = np.interp(distances, _DISTANCES, _SCORES)
-        return scores
-
-
 _SAME = 2e-3
 """Distances of single precision below which two descriptors are the same."""
 
 
-class DlibMatcher(DistanceMatcher):
+class DlibMatcher:
     """dlib's face recognition network, which knows a person in another photo. 180 ms a photo."""
 
     name = "dlib"
@@ -107,6 +95,14 @@ class DlibMatcher(DistanceMatcher):
         pixels = np.asarray(picture.convert("RGB"))
         found = landmarks(pixels, dlib.rectangle(box[0], box[1], box[2] - 1, box[3] - 1))
         return np.asarray(network.compute_face_descriptor(pixels, found), dtype=np.float32)
+
+    def scores(self, known: NDArray[np.float32], likeness: Likeness) -> NDArray[np.float64]:
+        """By where the Euclidean distances lie among _DISTANCES."""
+        squares = np.einsum("ij,ij->i", known, known) - 2 * (known @ likeness)
+        distances = np.sqrt(np.maximum(squares + likeness @ likeness, 0.0)).astype(np.float64)
+        distances[distances < _SAME] = 0.0
+        scores: NDArray[np.float64] = np.interp(distances, _DISTANCES, _SCORES)
+        return scores
 
 
 MATCHERS = (CROP.name, DlibMatcher.name)
