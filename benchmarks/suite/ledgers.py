@@ -25,7 +25,7 @@ def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0)
     identity = LibraryIdentity(host="127.0.0.1", group_id=GROUP_ID, add_time=ADD_TIME)
     ledger = ledger_at(path).open(identity, began_empty=True)
     try:
-        run = ledger.start_run(_start(archive, rows))
+        run = ledger.start_run(run_start(archive, archive.manifest(rows)))
         count = round(rows * enrolled)
         lines = enumerate(archive.lines(count))
         while some := list(islice(lines, _AT_ONCE)):
@@ -102,8 +102,8 @@ def _times(photo: str) -> FileTimes:
     return FileTimes(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
-def _start(archive: Archive, rows: int) -> RunStart:
-    manifest = archive.manifest(rows)
+def run_start(archive: Archive, manifest: Path) -> RunStart:
+    """The start of a run of a manifest with the archive's photos."""
     return RunStart(
         at=_now_ms(),
         host="bench",

@@ -9,18 +9,19 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from enroll import __version__
 from enroll.cli.rehearsal import PEOPLE, portrait
 from enroll.clock import now_ms
-from enroll.ledger import Changes, LibraryIdentity, RunEnd, RunStart, ledger_at
+from enroll.ledger import Changes, LibraryIdentity, RunEnd, ledger_at
 from enroll.model import Event, EventKind, FaceRecord, RowRecord, Status
 
 from .archives import Archive, kept
 from .bench import Bench
 from .figures import OURS, Figure, figure
+from .ledgers import run_start
 from .process import measured
 from .ways import surroundings
 
@@ -129,21 +130,9 @@ def fabricate(folder: Path, archive: Archive, rows: int) -> Path:
     identity = LibraryIdentity(host="127.0.0.1", group_id="staff", add_time="2026-01-01T00:00:00Z")
     ledger = ledger_at(path).open(identity, began_empty=True)
     try:
-        root = archive.folder.resolve()
-        start = RunStart(
-            at=now_ms(),
-            host="bench",
-            user="bench",
-            pid=os.getpid(),
-            version=__version__,
-            manifest=str(manifest.resolve()),
-            manifest_sha256=hashlib.sha256(manifest.read_bytes()).hexdigest(),
-            options={},
-            photo_root=str(root),
-            photo_root_named=True,
-        )
+        start = replace(run_start(archive, manifest), photo_root_named=True)
         run = ledger.start_run(start)
-        changes = _changes(archive, rows, root=f"{root}", run=run)
+        changes = _changes(archive, rows, root=start.photo_root, run=run)
         while some := list(islice(changes, _AT_ONCE)):
             ledger.record(
                 Changes(
