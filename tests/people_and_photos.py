@@ -153,7 +153,7 @@ def _same(who: Named) -> tuple[str, ...]:
 
 
 def make_case(seed: int, *, listed: int = 1000, others: int = 150) -> Case:
-    """A list in which every tenth has no photo, and photos of others with names of the same kind,
+    """A list in which a tenth have no photo, and photos of others with names of the same kind,
     who are not listed."""
     draw = random.Random(seed)
     everybody = list(_people(draw, listed + others))

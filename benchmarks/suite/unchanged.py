@@ -88,8 +88,8 @@ def measure_due(bench: Bench) -> Iterator[Figure]:
 
 
 def measure_sync(bench: Bench) -> Iterator[Figure]:
-    """A sync that finds nothing to do beside such a run, and the run after it; a sync of the next
-    export beside a first one, which compares everybody."""
+    """A sync that finds nothing to do, compared with such a run, and the run after it; a sync of
+    the next export, compared with a first one, which compares everybody."""
     rows = bench.size.many
     manifest = bench.small().manifest(rows).resolve()
     used: dict[str, list[Usage]] = defaultdict(list)

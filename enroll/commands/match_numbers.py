@@ -52,7 +52,7 @@ class Numbers:
 
     @property
     def person(self) -> int | None:
-        """The only person whom the hits name."""
+        """The person named by the hits, if they all name the same one."""
         people = {hit.person for hit in self.hits}
         return people.pop() if len(people) == 1 else None
 

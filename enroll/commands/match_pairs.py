@@ -43,12 +43,12 @@ _OF_ANOTHER = 72.0
 _WEAK_NUMBER = 80.0
 """A number that may count photos, or is of several people."""
 _RANKED_BEFORE = 10.0
-"""How much a number goes before a name."""
+"""How much higher a number ranks than a name."""
 _COMPATIBLE = 70.0
 """The least score of a name that does not contradict a number."""
 
 _COMMON_SHARE = 5
-"""A word that every fifth photo has, and nobody's name, is no name."""
+"""A word in one of so many photos that is in nobody's name is not a name."""
 _COMMON_LEAST = 5
 """Photos that have such a word."""
 
@@ -95,7 +95,7 @@ class Pair:
 
     @property
     def rank(self) -> float:
-        """The score, in which a number goes before a name."""
+        """The score, with numbers ranked above names."""
         return self.score + (_RANKED_BEFORE if self.proved and self.score >= SURE else 0.0)
 
 
@@ -210,7 +210,7 @@ class _Scale:
             found = compare_names(names, view, self._extras | own)
         if found.likeness is Likeness.SPELLED and self._list_has_umlauts:
             added = sum(map(has_umlaut, view)) - sum(map(has_umlaut, names))
-            if added > 0:  # Schaefer is written so on purpose, so Schäfer is somebody else
+            if added > 0:  # Schaefer is the spelling here, so Schäfer is another person
                 return replace(found, score=min(found.score, _DOUBTED), likeness=Likeness.NEAR)
         typed = found.words[1]
         if found.likeness is Likeness.SLIP and (self._known[typed] or self._seen[typed] > 1):
@@ -220,7 +220,7 @@ class _Scale:
 
 
 def _numbers_count_photos(read: Sequence[_Read], compared: Sequence[dict[int, Compared]]) -> bool:
-    """Whether numbers beside names are nobody's ids here: they hardly ever fit the name."""
+    """Whether numbers beside names are not ids here, because they seldom fit the name."""
     own = other = 0
     for one, names in zip(read, compared, strict=True):
         same = [person for person, name in names.items() if name.score >= SAME_SCORE - 5]

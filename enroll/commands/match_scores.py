@@ -295,7 +295,7 @@ _COME_AND_GO = _VOWELS | frozenset("hcdt")
 
 
 def is_slip(one: str, other: str, *, swapped_only: bool) -> bool:
-    """Whether two words differ as by one slip of the keyboard, and hardly as two names do.
+    """Whether two words differ by what looks like one typing error, not as two names do.
 
     Names that differ by a letter mostly do so at an end (Jan, Jana), or by a doubled letter
     (Hansen, Hanssen), a vowel (Meyer, Mayer), or a consonant that sounds alike (Marco, Marko).

@@ -46,7 +46,7 @@ COUNTED = word_set(
     "photo foto scan scanned screenshot bild wa whatsapp signal frame page untitled unnamed "
     "unbenannt neu new file datei p"
 )
-"""Words after which a number counts pictures, and is nobody's."""
+"""Words after which a number counts pictures and is no id."""
 
 
 class Word(NamedTuple):

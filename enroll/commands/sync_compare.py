@@ -154,7 +154,7 @@ def compare(
 
 
 def _beside(suspects: Suspects, ledger: Ledger) -> Suspects:
-    """These, and those of joiners beside the ledger, of which a run tells by itself."""
+    """These, and joiners whose ids resemble some in the ledger; a run reports those itself."""
     new_people = NewPeople(ledger)
     joiners = ledger.diff.row_diffs([RowDiffKind.JOINER], photo_root="")
     while some := list(islice(joiners, ROWS_AT_ONCE)):

@@ -67,8 +67,8 @@ class Part:
     """Some rows of a manifest, packed, of which the first starts on `first_line`.
 
     `counts` is None until all are settled. `digest` is that of the photos' times then. A part
-    without counts that has one was not scanned yet, and only a row of those whom `note_people` has
-    noted may be due while the times are these.
+    without counts that has one was not scanned yet, and only a row of people noted by `note_people`
+    may be due while the times are these.
     """
 
     number: int

@@ -83,7 +83,7 @@ class RowPhotos(Protocol):
 
 class PhotoFinder:
     """Finds photos below a store's root by patterns. A photo that rows of several people match is
-    nobody's: it cannot be seen whose it is.
+    given to none of them.
     """
 
     notes = ()

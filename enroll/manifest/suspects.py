@@ -29,7 +29,7 @@ SHOWN = 3
 
 _DEVIATIONS = 10
 """By how many standard deviations more ids must end in zeros than would by chance: of 16 digits
-every tenth does."""
+a tenth do."""
 
 _Lines = Sequence[int]
 """1-based numbers of lines, in their order."""
@@ -227,7 +227,7 @@ def _holds(lines: _Lines, line: int) -> bool:
     return at < len(lines) and lines[at] == line
 
 
-# Beside the ledger
+# Compared with the ledger
 
 
 @dataclass(slots=True)

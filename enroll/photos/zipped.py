@@ -261,8 +261,8 @@ class OpenMember:
         return content
 
     def _unpack(self, wanted: int) -> None:
-        """Unpack so many bytes, or all: hardly more than the size that is given, or that a photo
-        may have."""
+        """Unpack so many bytes, or all, but little more than the size that is given, or than a
+        photo may have."""
         wanted = min(wanted, self._member.size + 1, LARGEST_FILE + 1)
         while len(self._unpacked) < wanted:
             piece = next(self._pieces, None)

@@ -23,7 +23,7 @@ _STEPS = (1, 2, 3, 4, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of a scale, and what stands at it."""
+    """A line of a scale and its label."""
 
     at: float
     label: str

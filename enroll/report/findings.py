@@ -18,8 +18,8 @@ from enroll.report.lines import Line, Origin, find_manifest, origin_of
 from enroll.visible import path_text, visible
 
 KEPT_LINES = 50_000
-"""Lines that need a person of which a report holds so many, and lines of others: a browser searches
-and sorts them within a tenth of a second. `enroll export` writes all."""
+"""The most lines that need attention in a report, and the most other lines: a browser searches and
+sorts them within a tenth of a second. `enroll export` writes all."""
 
 SAME_KEPT, PEOPLE_KEPT = 2_000, 20
 """Groups of identical photos that are named, and people of each."""

@@ -169,7 +169,7 @@ class _Page:
             return ""
         places = _places(pictures)
         groups = {group: place for place, group in enumerate(self._sections.groups)}
-        told = []
+        same = []
         for one in self._same:
             people = [
                 (
@@ -179,8 +179,8 @@ class _Page:
                 for line in one.lines
             ]
             picture = places.get(one.lines[0].photo, -1)
-            told.append({"picture": picture, "count": one.count, "people": people})
-        return packed(told, "same")
+            same.append({"picture": picture, "count": one.count, "people": people})
+        return packed(same, "same")
 
     def twin_photos(self) -> Iterator[str]:
         """The photos that are shown of identical ones."""

@@ -83,16 +83,16 @@ class Sections:
             "total": scope.total,
             "in_need": scope.in_need,
             "enrolled": scope.statuses[Status.ENROLLED],
-            "reasons": self._told_reasons(kept),
+            "reasons": self._reasons(kept),
             "pictures_shown": len(pictures.made),
             "pictures_left_out": pictures.left_out,
             "by": findings.by,
-            **self._told_groups(),
+            **self._groups(),
             "same_count": len(scope.same),
             "more_same": scope.more_same,
-            "edits": self._told_edits(),
+            "edits": self._edits(),
             "courses": courses(findings.runs),
-            "runs": self._told_runs(),
+            "runs": self._runs(),
             "table_note": self._table_note(kept),
             "export_command": self._commands.export,
         }
@@ -133,14 +133,14 @@ class Sections:
             "ledgerOnly": not self._findings.manifest,
         }
 
-    def _told_reasons(self, kept: int) -> list[dict[str, Any]]:
-        told = []
+    def _reasons(self, kept: int) -> list[dict[str, Any]]:
+        reasons = []
         first = 0
         for reason, lines in self._scope.by_reason():
             here = min(max(kept - first, 0), len(lines))
             first += len(lines)
             words = self._texts.reason(reason)
-            told.append(
+            reasons.append(
                 {
                     "code": reason,
                     "title": words.title,
@@ -150,18 +150,18 @@ class Sections:
                     "commands": self._commands.fixing(reason),
                 }
             )
-        return told
+        return reasons
 
-    def _told_groups(self) -> dict[str, Any]:
+    def _groups(self) -> dict[str, Any]:
         """The table of --by, whose rows with the most to do come first."""
         if not self._findings.by or self._scope.value is not None:
             return {"groups": [], "group_names": [], "groups_left_out": 0}
-        told: list[dict[str, Any]] = []
+        groups: list[dict[str, Any]] = []
         for place, name in enumerate(self.groups):
             counts = self._scope.groups[name]
             need = sum(counts[status] for status in NEEDS_A_PERSON)
             enrolled = counts[Status.ENROLLED]
-            told.append(
+            groups.append(
                 {
                     "index": place,
                     "name": name,
@@ -171,14 +171,14 @@ class Sections:
                     "total": counts.total(),
                 }
             )
-        told.sort(key=lambda group: (-group["need"], group["name"]))
+        groups.sort(key=lambda group: (-group["need"], group["name"]))
         return {
-            "groups": told[:GROUPS_SHOWN],
+            "groups": groups[:GROUPS_SHOWN],
             "group_names": self.groups,
-            "groups_left_out": max(len(told) - GROUPS_SHOWN, 0),
+            "groups_left_out": max(len(groups) - GROUPS_SHOWN, 0),
         }
 
-    def _told_edits(self) -> list[dict[str, Any]]:
+    def _edits(self) -> list[dict[str, Any]]:
         """How often each thing was done to a photo; several may have been done to one."""
         counts: dict[str, int] = {}
         for words, count in self._scope.edits.items():
@@ -198,10 +198,10 @@ class Sections:
 
     def edit_words(self, words: str) -> str:
         """What was done to a photo, in words; `words` is the ledger's text."""
-        told = [self._texts.text.get(f"edit.{word}", word) for word in words.split(", ")]
-        return ", ".join(told)
+        names = [self._texts.text.get(f"edit.{word}", word) for word in words.split(", ")]
+        return ", ".join(names)
 
-    def _told_runs(self) -> list[dict[str, Any]]:
+    def _runs(self) -> list[dict[str, Any]]:
         return [
             {
                 "number": row.record.run,
@@ -249,9 +249,9 @@ def _shares(scope: Scope) -> list[dict[str, Any]]:
     order = sorted(scope.statuses.items(), key=lambda one: by_status(one[0]))
     wide = [(status.value, max(1000 * count / scope.total, 4.0)) for status, count in order]
     whole = sum(width for _, width in wide)
-    told, at = [], 0.0
+    parts, at = [], 0.0
     for status, width in wide:
         part = 1000 * width / whole
-        told.append({"status": status, "x": round(at, 2), "width": round(part, 2)})
+        parts.append({"status": status, "x": round(at, 2), "width": round(part, 2)})
         at += part
-    return told
+    return parts

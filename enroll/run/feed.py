@@ -45,7 +45,7 @@ class Feed:
         self._photo_root = photo_root
         self._sample = work.sample
         self._new_people = NewPeople(journal.ledger)
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._scanning = False
         self._queued = 0
         self._queued_lines = 0
@@ -230,8 +230,8 @@ class Feed:
         """Keep which rows are probably mistakes, and tell at once of ids that are."""
         self._journal.tally.suspects = suspects
         for note in id_notes(suspects):
-            if note not in self._told:
-                self._told.add(note)
+            if note not in self._reported:
+                self._reported.add(note)
                 self._journal.observer.suspected(note)
 
     def _queue_sample(self) -> None:

@@ -278,8 +278,8 @@
     const status = facts.statuses[rows.status[i]];
     cell("").append(make("span", `chip ${status.name}`, status.words));
     const reason = rows.reason[i] < 0 ? "" : facts.reasons[rows.reason[i]].title;
-    const told = cell("small why", reason);
-    if (rows.message[i]) told.append(make("br"), make("span", "", rows.message[i]));
+    const details = cell("small why", reason);
+    if (rows.message[i]) details.append(make("br"), make("span", "", rows.message[i]));
     cell("small path", rows.path[i]);
     if (facts.edits.length > 1) cell("small", facts.edits[rows.edits[i]]);
     cell("small", rows.at[i] ? new Date(rows.at[i] * 1000).toLocaleString(facts.language, { dateStyle: "medium", timeStyle: "short" }) : "");
