@@ -31,6 +31,8 @@ class Status(StrEnum):
     """Enrolled, but no row points to it any more."""
     REMOVED = "removed"
     """Deleted from the library."""
+    HELD = "held"
+    """Not sent, because its photo looks like another person; a person decides."""
     WITHHELD = "withheld"
     """Not enrolled, because the person was forgotten. Said of rows only; no ledger holds it."""
 
@@ -404,6 +406,10 @@ class EventKind(StrEnum):
     """A person was forgotten: only a keyed hash and the number of deleted faces are kept."""
     READMITTED = "readmitted"
     """Somebody who was forgotten may be enrolled again."""
+    HELD = "held"
+    """A photo was not sent, because it looks like another person."""
+    ACCEPTED = "accepted"
+    """A person decided that two people may look alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

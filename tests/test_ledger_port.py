@@ -24,11 +24,14 @@ from enroll.ledger import (
     CachedScan,
     Changes,
     DifferenceKind,
+    Finding,
+    FindingKind,
     Ledger,
     LedgerStore,
     Part,
     RunEnd,
     RunPace,
+    Searched,
     Target,
     ledger_at,
 )
@@ -836,3 +839,106 @@ def test_photos_that_are_enrolled_for_several_people_are_known(ledger: Ledger) -
     ledger.commit()
     assert ledger.repeated_photos(most=5) == [sha(1).hex()]
     assert ledger.repeated_photos(most=0) == []
+
+
+# What searches with photos have found wrong
+
+
+def like(number: int, kind: FindingKind = FindingKind.LOOKALIKE, score: float = 90.0) -> Finding:
+    return Finding(kind=kind, other_token=token(number), other_user_id=f"u{number}", score=score)
+
+
+def searched(number: int, *findings: Finding, held: bool = False) -> Searched:
+    own = None if held else token(number)
+    return Searched(face_id=number, face_token=own, at=7, run=1, findings=findings)
+
+
+def found(ledger: Ledger) -> list[tuple[str, str, str, float | None]]:
+    return [
+        (pair.user_id, pair.finding.kind, pair.finding.other_user_id, pair.finding.score)
+        for pair in ledger.pairs()
+    ]
+
+
+def test_a_finding_names_both_faces_and_what_both_searches_find_comes_once(
+    ledger: Ledger,
+) -> None:
+    enroll(ledger, 1, 2, 3)
+    both = [searched(1, like(2, score=91.5)), searched(2, like(1, score=91.5))]
+    stranger = Finding(
+        kind=FindingKind.LOOKALIKE, other_token=token(99), other_user_id="x", score=95.0
+    )
+    ledger.record(Changes(searched=[*both, searched(3, stranger)]))
+    ledger.commit()
+    other, pair = ledger.pairs()
+    assert (other.user_id, other.finding, other.other_image) == ("u3", stranger, "")
+    assert (pair.user_id, pair.finding) == ("u1", like(2, score=91.5))
+    assert (pair.image, pair.other_image) == ("1.jpg", "2.jpg")
+    assert (pair.face_token, pair.status, pair.at) == (token(1), Status.ENROLLED, 7)
+
+
+def test_a_later_search_replaces_what_an_earlier_one_has_found(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2, 3)
+    ledger.record(Changes(searched=[searched(1, like(2), like(3))]))
+    ledger.commit()
+    ledger.record(Changes(searched=[searched(1, like(3))]))
+    ledger.commit()
+    assert found(ledger) == [("u1", "lookalike", "u3", 90.0)]
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_a_finding_ends_with_either_of_its_faces(ledger: Ledger, gone: int) -> None:
+    enroll(ledger, 1, 2)
+    ledger.record(Changes(searched=[searched(1, like(2))]))
+    ledger.commit()
+    ledger.deletions.confirm([token(gone)], run=1)
+    ledger.commit()
+    assert found(ledger) == []
+
+
+def test_a_held_photo_is_due_again_once_all_that_it_resembles_is_accepted(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2)
+    ledger.record(
+        Changes(
+            faces=[face(3, Status.HELD)],
+            rows=[row(3)],
+            searched=[searched(3, like(1), like(2, score=88.0), held=True)],
+        )
+    )
+    ledger.commit()
+    assert ledger.findings.accept("u3", "u2", at=8, run=1) == 0
+    assert found(ledger) == [("u3", "lookalike", "u1", 90.0)]
+    assert ledger.findings.accept("u1", "u3", at=9, run=1) == 1
+    ledger.commit()
+    assert found(ledger) == []
+    assert ledger.faces_of(["u3"])["u3"][0].status is Status.PENDING
+    assert ledger.findings.accepted(["u3"]) == {("u1", "u3"), ("u2", "u3")}
+    assert ledger.findings.accepted(["u2"]) == {("u2", "u3")}
+    events = [(user_id, event.detail) for event, user_id in ledger.history()]
+    assert sorted(events[-4:]) == [("u1", "u3"), ("u2", "u3"), ("u3", "u1"), ("u3", "u2")]
+
+
+def test_two_photos_of_one_person_may_be_accepted_as_unlike(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    other = face(2, user_id="u1")
+    own = Finding(kind=FindingKind.UNLIKE, other_token=token(2), other_user_id="u1", score=None)
+    ledger.record(Changes(faces=[other], rows=[row(2, "u1")], searched=[searched(1, own)]))
+    ledger.commit()
+    assert found(ledger) == [("u1", "unlike", "u1", None)]
+    ledger.findings.accept("u1", "u1", at=8, run=1)
+    assert found(ledger) == []
+
+
+def test_who_is_forgotten_is_in_no_finding_and_no_accepted_pair(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2, 3)
+    ledger.record(Changes(searched=[searched(1, like(2), like(3))]))
+    ledger.findings.accept("u1", "u2", at=8, run=1)
+    ledger.findings.accept("u1", "u3", at=8, run=1)
+    ledger.commit()
+    ledger.forgetting.block(["u2"], at=9, run=1)
+    ledger.forgetting.wipe(["u2"])
+    assert ledger.findings.accepted(["u1", "u2"]) == {("u1", "u3")}
+    assert [event.detail for event, _ in ledger.history() if event.kind is EventKind.ACCEPTED] in (
+        ["u3", "u1"],
+        ["u1", "u3"],
+    )

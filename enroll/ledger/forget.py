@@ -331,9 +331,23 @@ _WIPE = (
     delete(s.photo).where(s.photo.c.path.in_(_PATHS), s.photo.c.path.not_in(_PATHS_OF_OTHERS)),
     *(
         delete(table).where(table.c.face_id.in_(_FACES))
-        for table in (s.event, s.surplus, s.deletion, s.face_to_delete)
+        for table in (s.event, s.surplus, s.deletion, s.face_to_delete, s.finding)
     ),
     delete(s.absence).where(s.absence.c.user_id.in_(among("people"))),
+    delete(s.audited).where(
+        s.audited.c.face_token.in_(
+            select(s.face.c.face_token).where(s.face.c.user_id.in_(among("people")))
+        )
+    ),
+    delete(s.finding).where(s.finding.c.other_user_id.in_(among("people"))),
+    delete(s.event).where(
+        s.event.c.kind.in_([EventKind.HELD.value, EventKind.ACCEPTED.value]),
+        s.event.c.detail.in_(among("people")),
+    ),
+    *(
+        delete(s.accepted).where(column.in_(among("people")))
+        for column in (s.accepted.c.user_id, s.accepted.c.other_user_id)
+    ),
     delete(s.row).where(_ROWS),
     delete(s.face).where(s.face.c.user_id.in_(among("people"))),
 )

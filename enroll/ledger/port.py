@@ -29,6 +29,7 @@ from enroll.ledger.records import (
     LibraryDifference,
     LibraryIdentity,
     MissingFace,
+    Pair,
     Point,
     RecordedCopy,
     RunEnd,
@@ -273,6 +274,18 @@ class Deletions(Protocol):
         """
 
 
+class Findings(Protocol):
+    """What searches with photos have found wrong, and what a person has accepted of it. The next
+    commit writes the changes; what searches find is in `Changes.searched`."""
+
+    def accepted(self, user_ids: Iterable[str]) -> frozenset[tuple[str, str]]:
+        """The accepted pairs in which one of these people is, each in the order of the ids."""
+
+    def accept(self, user_id: str, other_user_id: str, *, at: int, run: int) -> int:
+        """Record that two people may look alike; or, for one person twice, that their own photos
+        may differ. Photos that were held for that alone are due again; their number."""
+
+
 class Forgetting(Protocol):
     """People whose data is to be deleted. The next commit writes the changes."""
 
@@ -372,6 +385,11 @@ class LedgerReader(Protocol):
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         """For each (user_id, path) its entry, or None where the row is not known."""
+
+    def pairs(self) -> Iterator[Pair]:
+        """What searches have found wrong and nobody has accepted, highest score first: of held
+        photos, and of faces that are in the library as they were then. What was found for both
+        faces of a pair comes once."""
 
     def repeated_photos(self, *, most: int) -> list[str]:
         """The SHA-256 (hex) of the first photos that are enrolled for several people."""
@@ -475,6 +493,10 @@ class Ledger(LedgerReader, Protocol):
     @property
     def due_rows(self) -> DueRows:
         """What is due of a manifest."""
+
+    @property
+    def findings(self) -> Findings:
+        """What searches with photos have found wrong."""
 
     @property
     def forgetting(self) -> Forgetting:

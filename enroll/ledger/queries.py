@@ -30,11 +30,13 @@ from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.diff_queries import holds_a_token
+from enroll.ledger.findings import current_findings
 from enroll.ledger.forget import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.records import (
     ErrorCount,
     LedgerStatus,
     LibraryIdentity,
+    Pair,
     RunEnd,
     RunPace,
     RunRecord,
@@ -160,6 +162,9 @@ class SqliteReader:
         found = self._connection.execute(_ROWS_OF, {"rows": json.dumps(rows)})
         known = {(one.user_id, one.path): _entry(one, photo_root) for one in found}
         return [known.get(row) for row in rows]
+
+    def pairs(self) -> Iterator[Pair]:
+        yield from current_findings(self._connection, self.photo_root)
 
     def repeated_photos(self, *, most: int) -> list[str]:
         face = s.face.c

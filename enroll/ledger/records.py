@@ -128,6 +128,70 @@ class RunRecord:
     offsets: ClockOffsets = field(default_factory=ClockOffsets)
 
 
+class FindingKind(StrEnum):
+    """What a search with a face's photo can find wrong."""
+
+    LOOKALIKE = "lookalike"
+    """A face of another person looks like it."""
+    UNLIKE = "unlike"
+    """Another face of the same person does not look like it."""
+    NOT_ITSELF = "not_itself"
+    """The library does not return the photo's own face first."""
+    UNLIKE_BEFORE = "unlike_before"
+    """A new photo looks like another person, and not like the person's present face."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong that a search with a face's photo has found.
+
+    `other_token` and `other_user_id` are the other face's, as the library names it; both are empty
+    where NOT_ITSELF found no face at all. `score` is 0 to 100, None where the search did not show
+    the other face.
+    """
+
+    kind: FindingKind
+    other_token: str
+    other_user_id: str
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """A search with a face's photo, and all that it has found wrong. It replaces what an earlier
+    search has found.
+
+    `face_token` is the face's own, None for a photo that is held; `at` is UNIX ms.
+    """
+
+    face_id: int
+    face_token: str | None
+    at: int
+    run: int
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A finding with both of its faces, as far as the ledger knows them.
+
+    `status` is of the face with whose photo the library was searched: ENROLLED, SUPERSEDED or HELD.
+    `image` and `other_image` are photos' paths as the manifest has them; they, `user_data` and
+    `other_user_data` are empty where nothing is known, as of another program's face.
+    """
+
+    finding: Finding
+    user_id: str
+    user_data: str
+    image: str
+    status: Status
+    face_token: str
+    other_user_data: str
+    other_image: str
+    at: int
+    run: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """What is to be written in one go; a later change of the same thing wins.
@@ -142,6 +206,7 @@ class Changes:
     surplus: Sequence[Surplus] = ()
     surplus_gone: Sequence[str] = ()
     raw: Sequence[RawAnswer] = ()
+    searched: Sequence[Searched] = ()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))

@@ -28,7 +28,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 """Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
 
 APPLICATION_ID = 0x656E726C
@@ -139,6 +139,46 @@ face_to_delete = Table(
     metadata,
     Column("face_id", Integer, ForeignKey("face.face_id"), primary_key=True),
     Column("run", Integer, nullable=False),
+)
+
+# A line is an enrolled face with whose photo an audit has searched the library.
+audited = Table(
+    "audited",
+    metadata,
+    Column("face_token", Text, primary_key=True),
+    Column("run", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A line is what the last search with a face's photo has found wrong. The face had `face_token`, or
+# none because it is held; the other face is named as the library has named it, and its
+# `other_face_id` is NULL where the ledger did not know the token.
+finding = Table(
+    "finding",
+    metadata,
+    Column("face_id", Integer, ForeignKey("face.face_id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("other_token", Text, primary_key=True),
+    Column("other_user_id", Text, nullable=False),
+    Column("other_face_id", Integer),
+    Column("score", Float),
+    Column("face_token", Text),
+    Column("at", BigInteger, nullable=False),
+    Column("run", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A line is two people who may look alike, in the order of their ids; or one person twice, whose own
+# photos may differ.
+accepted = Table(
+    "accepted",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("other_user_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("run", Integer, nullable=False),
+    CheckConstraint("user_id <= other_user_id"),
+    sqlite_with_rowid=False,
 )
 
 raw_answer = Table(

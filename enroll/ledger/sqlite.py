@@ -20,7 +20,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    union_all,
     update,
 )
 
@@ -31,6 +30,7 @@ from enroll.ledger import schema as s
 from enroll.ledger.connection import LedgerFile
 from enroll.ledger.deletions import SqliteDeletions
 from enroll.ledger.diff import SqliteManifestDiff
+from enroll.ledger.findings import SqliteFindings
 from enroll.ledger.forget import SqliteForgetting
 from enroll.ledger.queries import SqliteReader, end_columns, offsets_of, start_columns
 from enroll.ledger.queue import SqliteDueRows, SqliteScanCache
@@ -43,7 +43,7 @@ from enroll.ledger.records import (
     RunStart,
     shown_path,
 )
-from enroll.ledger.statements import among, face_record, listed, write
+from enroll.ledger.statements import HOLDERS_OF, among, face_record, listed, write
 from enroll.model import OPEN, Event, EventKind, FaceRecord, SharedPhoto, Status
 
 _ENROLLED = Status.ENROLLED.value
@@ -62,6 +62,7 @@ class SqliteLedger(SqliteReader):
         self._scan_cache = SqliteScanCache(connection)
         self._deletions = SqliteDeletions(connection)
         self._diff = SqliteManifestDiff(connection)
+        self._findings = SqliteFindings(connection)
         self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
         self._offsets = ClockOffsets()
@@ -89,6 +90,11 @@ class SqliteLedger(SqliteReader):
     def diff(self) -> SqliteManifestDiff:
         self._flush()
         return self._diff
+
+    @property
+    def findings(self) -> SqliteFindings:
+        self._flush()
+        return self._findings
 
     @property
     def forgetting(self) -> SqliteForgetting:
@@ -199,7 +205,7 @@ class SqliteLedger(SqliteReader):
         if not face_tokens:
             return {}
         self._flush()
-        found = self._connection.execute(_HOLDERS_OF, {"tokens": listed(face_tokens)}).all()
+        found = self._connection.execute(HOLDERS_OF, {"tokens": listed(face_tokens)}).all()
         return {holder.face_token: holder.face_id for holder in found}
 
     def open_faces(self) -> list[FaceRecord]:
@@ -369,12 +375,6 @@ _LEFT = (
     .order_by(s.face.c.face_id)
 )
 _FACES_OF = select(s.face).where(s.face.c.user_id.in_(among("people")))
-_HOLDERS_OF = union_all(
-    *(
-        select(token.label("face_token"), token.table.c.face_id).where(token.in_(among("tokens")))
-        for token in (s.face.c.face_token, s.surplus.c.face_token, s.face.c.former_token)
-    )
-)
 
 
 _ALIVE = (

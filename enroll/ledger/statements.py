@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    union_all,
 )
 from sqlalchemy import Insert as PlainInsert
 from sqlalchemy.dialects import sqlite
@@ -27,7 +28,7 @@ from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
-from enroll.ledger.records import Changes
+from enroll.ledger.records import Changes, Searched
 from enroll.model import (
     Candidate,
     FaceRecord,
@@ -113,6 +114,15 @@ UPSERT_PHOTO = Bulk(_upsert(s.photo, ["path"]))
 DELETE_SURPLUS = delete(s.surplus).where(s.surplus.c.face_token.in_(among("gone")))
 INSERT_EVENT = Bulk(
     insert(s.event).values({c.name: bindparam(c.name) for c in s.event.c if c.name != "event"})
+)
+UPSERT_AUDITED = Bulk(_upsert(s.audited, ["face_token"]))
+INSERT_FINDING = Bulk(_upsert(s.finding, ["face_id", "kind", "other_token"]))
+DELETE_FINDINGS = delete(s.finding).where(s.finding.c.face_id.in_(among("faces")))
+HOLDERS_OF = union_all(
+    *(
+        select(token.label("face_token"), token.table.c.face_id).where(token.in_(among("tokens")))
+        for token in (s.face.c.face_token, s.surplus.c.face_token, s.face.c.former_token)
+    )
 )
 INSERT_SCAN = Bulk(insert(s.scan))
 INSERT_DUE = Bulk(insert(s.due))
@@ -214,3 +224,27 @@ def write(connection: Connection, batch: Sequence[Changes]) -> None:
     gone = [face_token for face_token, copy in copies.items() if copy is None]
     if gone:
         connection.execute(DELETE_SURPLUS, {"gone": listed(gone)})
+    searched = {one.face_id: one for changes in batch for one in changes.searched}
+    if searched:
+        _write_searched(connection, searched.values())
+
+
+def _write_searched(connection: Connection, searched: Collection[Searched]) -> None:
+    connection.execute(DELETE_FINDINGS, {"faces": listed(one.face_id for one in searched)})
+    found = [(one, finding) for one in searched for finding in one.findings]
+    if found:
+        tokens = listed({finding.other_token for _, finding in found})
+        holders = connection.execute(HOLDERS_OF, {"tokens": tokens}).all()
+        face_ids = {holder.face_token: holder.face_id for holder in holders}
+        INSERT_FINDING.execute(
+            connection,
+            [
+                (
+                    *(one.face_id, finding.kind.value, finding.other_token, finding.other_user_id),
+                    *(face_ids.get(finding.other_token), finding.score),
+                    *(one.face_token, one.at, one.run),
+                )
+                for one, finding in found
+            ],
+        )
+    UPSERT_AUDITED.insert(connection, (one for one in searched if one.face_token is not None))

@@ -1,0 +1,177 @@
+"""What searches with photos have found wrong, in a SQLite ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    String,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from enroll.ledger import schema as s
+from enroll.ledger.records import Finding, FindingKind, Pair, shown_path
+from enroll.ledger.statements import among, listed
+from enroll.model import EventKind, Status
+
+
+class SqliteFindings:
+    """See `enroll.ledger.Findings`; reads and writes within the ledger's own transactions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def accepted(self, user_ids: Iterable[str]) -> frozenset[tuple[str, str]]:
+        found = self._connection.execute(_ACCEPTED_OF, {"people": listed(user_ids)})
+        return frozenset((one.user_id, one.other_user_id) for one in found)
+
+    def accept(self, user_id: str, other_user_id: str, *, at: int, run: int) -> int:
+        first, second = sorted((user_id, other_user_id))
+        values = {"first": first, "second": second, "at": at, "number": run}
+        self._connection.execute(_ACCEPT, values)
+        for one, other in {(first, second), (second, first)}:
+            self._connection.execute(_NOTE_ACCEPTED, {**values, "one": one, "other": other})
+        return self._connection.execute(_RELEASE, values).rowcount
+
+
+def current_findings(connection: Connection, photo_root: str) -> Iterator[Pair]:
+    """See `LedgerReader.pairs`."""
+    for found in connection.execute(_CURRENT.execution_options(yield_per=1000)):
+        yield _pair(found, photo_root)
+
+
+def _pair(found: Row[Any], photo_root: str) -> Pair:
+    return Pair(
+        finding=Finding(
+            kind=FindingKind(found.kind),
+            other_token=found.other_token,
+            other_user_id=found.other_user_id,
+            score=found.score,
+        ),
+        user_id=found.user_id,
+        user_data=found.user_data,
+        image=shown_path(found.image or "", photo_root),
+        status=Status(found.status),
+        face_token=found.face_token or "",
+        other_user_data=found.other_user_data or "",
+        other_image=shown_path(found.other_image or "", photo_root),
+        at=found.at,
+        run=found.run,
+    )
+
+
+_FIRST = bindparam("first", type_=String)
+_SECOND = bindparam("second", type_=String)
+_NUMBER = bindparam("number", type_=Integer)
+_ACCEPT = (
+    upsert(s.accepted)
+    .values(user_id=_FIRST, other_user_id=_SECOND, at=bindparam("at", type_=Integer), run=_NUMBER)
+    .on_conflict_do_nothing()
+)
+# The event belongs to a face of the person: the newest.
+_NOTE_ACCEPTED = insert(s.event).from_select(
+    ["at", "kind", "run", "face_id", "detail"],
+    select(
+        bindparam("at", type_=Integer),
+        literal(EventKind.ACCEPTED.value),
+        _NUMBER,
+        func.max(s.face.c.face_id),
+        bindparam("other", type_=String),
+    )
+    .where(s.face.c.user_id == bindparam("one", type_=String))
+    .having(func.max(s.face.c.face_id).is_not(None)),
+)
+_ACCEPTED_OF = select(s.accepted.c.user_id, s.accepted.c.other_user_id).where(
+    or_(*(s.accepted.c[name].in_(among("people")) for name in ("user_id", "other_user_id")))
+)
+_IS_ACCEPTED = (
+    select(literal(1))
+    .where(
+        s.accepted.c.user_id == func.min(s.face.c.user_id, s.finding.c.other_user_id),
+        s.accepted.c.other_user_id == func.max(s.face.c.user_id, s.finding.c.other_user_id),
+    )
+    .correlate(s.face, s.finding)
+    .exists()
+)
+_OBJECTED_TO = (
+    select(literal(1))
+    .where(s.finding.c.face_id == s.face.c.face_id, ~_IS_ACCEPTED)
+    .correlate(s.face)
+    .exists()
+)
+_RELEASE = (
+    update(s.face)
+    .where(
+        s.face.c.status == Status.HELD.value,
+        s.face.c.user_id.in_([_FIRST, _SECOND]),
+        ~_OBJECTED_TO,
+    )
+    .values(status=Status.PENDING.value, code="", message="", run=_NUMBER)
+)
+
+_other = s.face.alias("other")
+_IS_COPY = select(literal(1)).where(s.surplus.c.face_token == s.finding.c.other_token).exists()
+_AS_THEN = or_(
+    s.face.c.status == Status.HELD.value,
+    and_(
+        s.face.c.face_token == s.finding.c.face_token,
+        or_(
+            s.finding.c.other_face_id.is_(None),
+            _other.c.face_token == s.finding.c.other_token,
+            _other.c.former_token == s.finding.c.other_token,
+            _IS_COPY,
+        ),
+    ),
+)
+_twin = s.finding.alias("twin")
+# The same from the other face's side, which comes first.
+_FROM_OTHER_SIDE = (
+    select(literal(1))
+    .where(
+        _twin.c.face_id == s.finding.c.other_face_id,
+        _twin.c.kind == s.finding.c.kind,
+        _twin.c.other_token == s.finding.c.face_token,
+        _twin.c.face_id < s.finding.c.face_id,
+        s.finding.c.kind != FindingKind.NOT_ITSELF.value,
+    )
+    .exists()
+)
+
+
+def _path_of(face: Any) -> Any:
+    row = s.row.alias(f"row_of_{face.name}")
+    return (
+        select(func.max(row.c.path))
+        .where(row.c.user_id == face.c.user_id, row.c.face_id == face.c.face_id)
+        .scalar_subquery()
+    )
+
+
+_CURRENT = (
+    select(
+        s.finding,
+        s.face.c.user_id,
+        s.face.c.user_data,
+        s.face.c.status,
+        _path_of(s.face).label("image"),
+        _other.c.user_data.label("other_user_data"),
+        case((_other.c.face_id.is_not(None), _path_of(_other))).label("other_image"),
+    )
+    .join_from(s.finding, s.face, s.face.c.face_id == s.finding.c.face_id)
+    .outerjoin(_other, _other.c.face_id == s.finding.c.other_face_id)
+    .where(_AS_THEN, ~_IS_ACCEPTED, ~_FROM_OTHER_SIDE)
+    .order_by(s.finding.c.score.desc().nulls_last(), s.finding.c.face_id, s.finding.c.other_token)
+)

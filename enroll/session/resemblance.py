@@ -1,0 +1,62 @@
+"""Who looks like whom, by the scores of a search. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence, Set
+
+from enroll.facesearch import FoundFace
+from enroll.ledger import Finding, FindingKind
+
+LOOKALIKE_SCORE = 85.0
+"""The score from which a face of another person is taken for the same person: by the service's
+documentation one false acceptance in 100,000 comparisons in a library of up to 100,000 faces, and
+one in 10,000 in a larger one."""
+
+UNLIKE_SCORE = 60.0
+"""The score below which two photos of one person do not resemble each other. The lowest threshold
+that the service recommends, 75, still lets one of 1,000 strangers pass."""
+
+LOOKALIKE = "LOOKALIKE"
+"""The code of a photo that is held because it looks like another person."""
+
+UNLIKE_BEFORE = "UNLIKE_BEFORE"
+"""The code of a person's new photo that is held because it looks like another person, and not like
+the person's present face."""
+
+Accepted = Set[tuple[str, str]]
+"""Pairs of people who may look alike, each in the order of their ids."""
+
+
+def lookalikes(
+    found: Sequence[FoundFace], user_id: str, *, score: float, accepted: Accepted
+) -> list[FoundFace]:
+    """The faces of other people that score at least `score`, best first, one a person."""
+    best: dict[str, FoundFace] = {}
+    for face in found:
+        pair = min(user_id, face.user_id), max(user_id, face.user_id)
+        if face.user_id != user_id and face.score >= score and pair not in accepted:
+            best.setdefault(face.user_id, face)
+    return list(best.values())
+
+
+def before_adding(
+    found: Sequence[FoundFace], user_id: str, own: Collection[str], *, accepted: Accepted
+) -> list[Finding]:
+    """Why a photo that is to be added may show another person; empty where nothing speaks for it.
+
+    `own` are the tokens of the person's faces in the library. A person who has none must resemble
+    nobody; the others' new photo may, as long as it also resembles one of their own faces.
+    """
+    others = lookalikes(found, user_id, score=LOOKALIKE_SCORE, accepted=accepted)
+    if any(face.face_token in own and face.score >= UNLIKE_SCORE for face in found):
+        return []
+    kind = FindingKind.UNLIKE_BEFORE if own else FindingKind.LOOKALIKE
+    return [
+        Finding(
+            kind=kind,
+            other_token=face.face_token,
+            other_user_id=face.user_id,
+            score=face.score,
+        )
+        for face in others
+    ]
