@@ -12,9 +12,11 @@ from PIL import Image, ImageOps
 from sandbox_caller import face_photo, face_picture, jpeg, sample
 
 from enroll.cli.rehearsal import portrait
+from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox
 from enroll.sandbox.faces import FaceFinder, LikenessIndex, grey_picture
-from enroll.sandbox.matchers import CROP, DlibMatcher, Likeness, Matcher
+from enroll.sandbox.made_up import made_up_photo
+from enroll.sandbox.matchers import CROP, DlibMatcher, Likeness, Matcher, ModelMatcher
 from enroll.sandbox.messages import RefusalError
 
 
@@ -184,3 +186,84 @@ def test_a_store_is_refused_with_another_matcher_than_the_one_that_made_it(tmp_p
         pass
     with pytest.raises(ValueError, match="by the matcher crop"):
         Sandbox(store=store, matcher="dlib")
+
+
+# With a model of scores
+
+
+def photos_of_model(people: range, *, shot: int = 0) -> Likeness:
+    return np.array([(person, shot) for person in people], dtype=np.float32)
+
+
+def test_scores_of_the_model_have_the_vendor_s_rates() -> None:
+    # 6,000,000 pairs of different people: five standard deviations are allowed.
+    matcher, known = ModelMatcher(seed=5), photos_of_model(range(300_000))
+    thresholds = {60: 0.1145, 75: 1e-3, 80: 1e-4, 85: 1e-5, 90: 1e-6}
+    counts, pairs = dict.fromkeys(thresholds, 0), 0
+    for one in range(20):
+        scores = matcher.scores(known[one + 1 :], known[one])
+        pairs += len(scores)
+        for threshold in thresholds:
+            counts[threshold] += int((scores >= threshold).sum())
+    for threshold, rate in thresholds.items():
+        expected = rate * pairs
+        assert counts[threshold] == pytest.approx(expected, abs=5 * expected**0.5), threshold
+
+
+def test_the_model_knows_people_again_but_for_a_known_share_of_their_photos() -> None:
+    matcher, count = ModelMatcher(seed=5), 2_000
+    scores = np.concatenate(
+        [
+            matcher.scores(np.array([(person, 2)], np.float32), np.array([person, 1], np.float32))
+            for person in range(count)
+        ]
+    )
+    missed = int((scores < 85).sum())
+    assert missed == pytest.approx(0.003 * count, abs=5 * (0.003 * count) ** 0.5)
+    assert missed > 0
+    assert 90 < float(np.median(scores)) < 99
+
+
+def test_a_score_of_the_model_follows_from_the_seed_and_the_two_photos() -> None:
+    known = photos_of_model(range(1000))
+    scores = [
+        ModelMatcher(seed).scores(known[other], known[one][0])[0]
+        for seed in (1, 2)
+        for one, other in (([7], [700]), ([700], [7]))
+    ]
+    assert scores[0] == scores[1]
+    assert scores[2] == scores[3]
+    assert scores[0] != scores[2]
+    assert ModelMatcher(1).scores(known, known[7])[7] == 100.0
+    other_shot = photos_of_model(range(8), shot=1)
+    assert ModelMatcher(1).scores(known, other_shot[7])[7] < 100.0
+
+
+def test_the_model_reads_who_is_shown_from_made_up_photos_alone(tmp_path: Path) -> None:
+    finder = FaceFinder(ModelMatcher(), detect=True)
+    photo = made_up_photo(0xABCDEF, 0x1234)
+    again = Image.open(io.BytesIO(photo)).convert("RGB").resize((200, 200))
+    for content in (photo, jpeg(again)):
+        found = finder.find(content, field="file", turn=False)[1]
+        assert found.tolist() == [0xABCDEF, 0x1234]
+    (tmp_path / "1.jpg").write_bytes(photo)
+    assert read_photo(str(tmp_path / "1.jpg"), open_store(tmp_path)).content == photo
+    for other in (portrait(1), jpeg(again.rotate(90)), jpeg(sample("page"))):
+        with pytest.raises(RefusalError, match="NO_FACE_FOUND"):
+            finder.find(other, field="file", turn=False)
+
+
+def test_people_of_the_model_are_found_in_a_store_that_is_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Sandbox(store=tmp_path / "service.sqlite", matcher="model") as box:
+            box.create_library("staff")
+            finder = FaceFinder(ModelMatcher(), detect=True)
+            if not box.faces("staff"):
+                for person in range(3):
+                    picture = finder.find(made_up_photo(person), field="file", turn=False)
+                    box.account.add("staff", user_id=f"p{person}", user_data="", picture=picture)
+            _, likeness = finder.find(made_up_photo(1, 1), field="file", turn=False)
+            found = box.account.search("staff", likeness, limit=100, threshold=85)
+            assert [face.user_id for face, _ in found] == ["p1"]
+    with pytest.raises(ValueError, match="by the matcher model"):
+        Sandbox(store=tmp_path / "service.sqlite")

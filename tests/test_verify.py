@@ -128,9 +128,10 @@ def test_a_library_of_several_pages_is_followed_to_its_end(archive: Archive) -> 
 def _new_face(archive: Archive) -> dict[str, Any]:
     """A face as it lies in the stand-in's library, without the cost of a call."""
     from enroll.sandbox.faces import shared_finder
+    from enroll.sandbox.matchers import CROP
 
     content = (archive.folder / "1.jpg").read_bytes()
-    picture = shared_finder("crop", detect=False).find(content, field="file", turn=False)
+    picture = shared_finder(CROP, detect=False).find(content, field="file", turn=False)
     return {"user_id": "many", "user_data": "", "picture": picture}
 
 

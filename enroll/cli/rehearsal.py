@@ -82,7 +82,7 @@ def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
     type=Number(Range(least=0, whole=True)),
     default=0,
     show_default=True,
-    help="Seed of the faults.",
+    help="Seed of the faults, and of the scores of --matcher model.",
 )
 @option(
     "--search-lag",
@@ -106,11 +106,12 @@ def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
 )
 @option(
     "--matcher",
-    type=click.Choice(["crop", "dlib"]),
+    type=click.Choice(["crop", "dlib", "model"]),
     default="crop",
     show_default=True,
     help="How search tells people apart: by the crop of the face, which knows the same photo "
-    "again, or by dlib's network (extra matcher), which knows the person in another photo.",
+    "again; by dlib's network (extra matcher), which knows the person in another photo; or by a "
+    "model of the vendor's rates, for made-up photos alone.",
 )
 def sandbox(
     libraries: Sequence[str], faults: Sequence[str], store: Path | None, port: int, **behaviour: Any
@@ -145,8 +146,17 @@ def sandbox(
             f"The stand-in cannot listen on port {port}: {error.strerror}. Choose another --port."
         ) from error
     begin_line()
-    say("The stand-in has stopped.")
+    say(_stopped(box))
     return 0
+
+
+def _stopped(box: Sandbox) -> str:
+    """That it has stopped, and what it was asked for."""
+    counts = box.counts
+    if not counts:
+        return "The stand-in has stopped."
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return f"The stand-in has stopped. Calls: {kinds}."
 
 
 def _with_remedy(error: Exception, remedy: str = "") -> UsageError:

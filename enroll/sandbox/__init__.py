@@ -9,6 +9,7 @@ from __future__ import annotations
 from .account import Face, Limits, StoreError
 from .calls import CallKind
 from .faults import Fault, FaultKind, parse_fault, parse_fault_option
+from .made_up import made_up_photo
 from .matchers import MATCHERS
 from .sandbox import Sandbox, serve
 from .service import Call
@@ -23,6 +24,7 @@ __all__ = [
     "Limits",
     "Sandbox",
     "StoreError",
+    "made_up_photo",
     "parse_fault",
     "parse_fault_option",
     "serve",

@@ -301,7 +301,12 @@ class Account:
             found = self._indexes[group_id].search(
                 likeness, now=self._clock.now(), limit=limit, threshold=threshold
             )
-            return [(self.face(group_id, token), score) for token, score in found]
+            tokens = [token for token, _ in found]
+            rows = self._db.execute(
+                _SELECT_FACE + f"WHERE face_token IN ({', '.join('?' * len(tokens))})", tokens
+            )
+            faces = {face.face_token: face for face in (Face(*row) for row in rows)}
+            return [(faces[token], score) for token, score in found]
 
     def _load(self) -> None:
         """Fill the indexes from the store."""

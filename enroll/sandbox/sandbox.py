@@ -17,7 +17,7 @@ from .account import Account, Face, Library, Limits
 from .calls import DEFAULT_MODEL, CallKind, Calls
 from .faces import FaceFinder, shared_finder
 from .faults import FaultPlan
-from .matchers import MATCHERS
+from .matchers import MATCHERS, matcher_named
 from .messages import Clock, SignatureCheck
 from .server import Server
 from .service import Behaviour, Call, CallLog, Service
@@ -44,7 +44,7 @@ class Sandbox(Behaviour):
     - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures;
       `finder` finds faces its own way.
     - `matcher`: how people are told apart, one of MATCHERS. `ImportError` when its package is
-      missing.
+      missing. `model` knows nobody but the people of `made_up_photo`, and draws scores with `seed`.
 
     `account` holds the libraries: change it to do what other users of the account might do.
     """
@@ -85,7 +85,7 @@ class Sandbox(Behaviour):
         )
         self._log = CallLog()
         self._most_libraries = limits.max_libraries
-        finder = finder or shared_finder(matcher, detect=detect)
+        finder = finder or shared_finder(matcher_named(matcher, seed=seed), detect=detect)
         self.account = Account(
             clock=self._clock, limits=limits, matcher=finder.matcher, store=store
         )
@@ -182,6 +182,13 @@ class Sandbox(Behaviour):
     def count(self, kind: str) -> int:
         """How many calls of a kind (`"add"`, or a whole unknown path) have arrived."""
         return self._log.count(kind)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many calls of each of the service's kinds have arrived, without those that none
+        has."""
+        counted = {str(kind): self._log.count(kind) for kind in CallKind}
+        return {kind: count for kind, count in counted.items() if count}
 
     def script(
         self, faults: Iterable[str | None], *, call: str = "add", user_id: str | None = None
