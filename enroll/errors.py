@@ -5,7 +5,7 @@ EnrollError
 │   ├── ManifestError        2  the manifest cannot be read
 │   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
 ├── ServiceError             3  the service prevents it: credentials, library, a repeated error
-│   └── UnreachedError       6  the service was away for as long as a command may wait
+│   └── UnreachedError       9  the service was away for as long as a command may wait
 ├── LocalError               7  this machine prevents it: disk, ledger, the photos' share
 │   └── ShortageError        7  it has no open file or thread left
 ├── TimeOverError            6  --max-duration was over before the first photo could be sent
@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     ENDED_EARLY = 6
     LOCAL = 7
     GUARD = 8
+    UNREACHED = 9
     BUG = 70
     HANGUP = 129
     INTERRUPTED = 130
@@ -80,7 +81,7 @@ class ServiceError(EnrollError):
 class UnreachedError(ServiceError):
     """The service was away, or at its limit, for as long as the command may wait."""
 
-    exit_code = ExitCode.ENDED_EARLY
+    exit_code = ExitCode.UNREACHED
 
 
 class TimeOverError(EnrollError):

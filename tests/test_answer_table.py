@@ -334,7 +334,7 @@ def test_a_call_that_cannot_leave_is_tried_again_and_spends_no_attempt(
         ca_bundle=bundle if kind == "tls" else None,
         give_up_after=1.5,
     )
-    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.exit_code is ExitCode.UNREACHED
     assert because in (report.ended.bound or "")
     assert (case.entry.status.value, case.entry.attempts) == ("pending", 0)
     assert service.adds == []

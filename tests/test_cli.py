@@ -336,13 +336,13 @@ def test_a_limit_is_exit_code_6_and_the_next_run_goes_on(
     assert (box.count("add"), len(tokens(box))) == (3, 3)
 
 
-def test_a_service_that_cannot_be_reached_is_exit_code_6_before_the_run(
+def test_a_service_that_cannot_be_reached_is_exit_code_9_before_the_run(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.manifest(archive.portraits(1))
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     done = command(*RUN, "--endpoint", "http://127.0.0.1:1", "--give-up-after", "1")
-    assert done.code == ExitCode.ENDED_EARLY
+    assert done.code == ExitCode.UNREACHED
     assert "no connection to 127.0.0.1:1" in done.err
 
 

@@ -85,7 +85,7 @@ def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
         UnreachedError, match="refused calls because of the account's limit"
     ) as refused:
         run(archive, give_up_after=0.5)
-    assert refused.value.exit_code is ExitCode.ENDED_EARLY
+    assert refused.value.exit_code is ExitCode.UNREACHED
     assert "max-in-flight" not in str(refused.value)
     assert archive.box.count("group_list") == 1
     before = moved_clock.monotonic()
@@ -134,11 +134,11 @@ def test_an_opening_call_that_comes_to_nothing_is_waited_for(archive: Archive, f
     assert run(archive, timeout=0.3).exit_code is ExitCode.DONE
 
 
-def test_a_service_that_stays_away_is_given_up_with_exit_code_6(archive: Archive) -> None:
+def test_a_service_that_stays_away_is_given_up_with_exit_code_9(archive: Archive) -> None:
     archive.box.stop()
     with pytest.raises(UnreachedError, match="could not be reached for") as given_up:
         run(archive, give_up_after=0.5)
-    assert given_up.value.exit_code is ExitCode.ENDED_EARLY
+    assert given_up.value.exit_code is ExitCode.UNREACHED
     assert not archive.ledger.exists()
 
 
@@ -235,7 +235,7 @@ def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_me
             archive.box.script([f"{trouble}-before"] * 100, call=call)
     ended = said_of(archive, which, timeout=0.3 if trouble == "timeout" else 10.0)
     assert isinstance(ended, UnreachedError)
-    assert ended.exit_code is ExitCode.ENDED_EARLY
+    assert ended.exit_code is ExitCode.UNREACHED
     said = str(ended)
     assert "The service could not be reached" in said
     assert "un the same command again." in said

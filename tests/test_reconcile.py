@@ -131,7 +131,7 @@ def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
         readers=2,
         give_up_after=2,
     )
-    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.exit_code is ExitCode.UNREACHED
     # Read ahead or waiting: one for each place and each reader. Beside them those whose intent is
     # on its way to the disk, those in flight, and one that each place's thread is about to let go.
     assert 1 <= Counting.most <= (2 + 2) + 2 + 2 + 2
@@ -252,7 +252,7 @@ def test_a_service_that_is_away_is_given_up_though_only_doubts_are_left(
     if rows:
         archive.people(2)
     report = archive.run(screen=PullThePlug(archive.box, rows), give_up_after=1.0)
-    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.exit_code is ExitCode.UNREACHED
     assert "could not be reached" in (report.ended.bound or "")
     assert report.ended.seconds < 30
     assert archive.face("u1").status is Status.IN_DOUBT

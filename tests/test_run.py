@@ -632,7 +632,7 @@ def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive
             archive.box.stop()
 
     report = archive.run(screen=PullThePlug(), give_up_after=0.5)
-    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.exit_code is ExitCode.UNREACHED
     assert "could not be reached" in (report.ended.bound or "")
     assert archive.statuses() == ["pending"] * 3
     assert {line["attempts"] for line in archive.results()} == {"0"}

@@ -97,7 +97,7 @@ def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
     place.box.stop()
     with pytest.raises(UnreachedError, match="could not be reached for 0") as given_up:
         enroll_manifest(settings, lambda: place.credentials)
-    assert given_up.value.exit_code is ExitCode.ENDED_EARLY
+    assert given_up.value.exit_code is ExitCode.UNREACHED
 
 
 def endless(archive: Archive) -> Path:

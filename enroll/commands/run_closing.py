@@ -152,7 +152,7 @@ def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
     if ended.stop is not None:
         return ended.stop.exit_code
     if ended.bound is not None:
-        return ExitCode.ENDED_EARLY
+        return ExitCode.UNREACHED if ended.away else ExitCode.ENDED_EARLY
     doubts = tally.statuses[Status.IN_DOUBT] + tally.codes[Status.PENDING, WAITS_FOR_DOUBT]
     if doubts or tally.undeleted:
         return ExitCode.IN_DOUBT

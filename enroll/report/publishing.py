@@ -94,7 +94,13 @@ def write_metrics(path: Path, command: Command) -> None:
 
 
 GOES_BEFORE = frozenset(
-    {ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT, ExitCode.ENDED_EARLY}
+    {
+        ExitCode.DONE,
+        ExitCode.SOME_ROWS_FAILED,
+        ExitCode.IN_DOUBT,
+        ExitCode.ENDED_EARLY,
+        ExitCode.UNREACHED,
+    }
 )
 """Exit codes that 7 takes precedence over, as in docs/exit-codes.md."""
 

@@ -53,10 +53,12 @@ TICK_SECONDS = 0.25
 @dataclass(frozen=True, slots=True)
 class End:
     """Why a run is over: an error, or the sentence for a bound. Neither if all that it may process
-    is done, or if a signal or a bug ended it."""
+    is done, or if a signal or a bug ended it. `away` says that the bound is on how long the service
+    may be out of reach."""
 
     stop: EnrollError | None = None
     bound: str | None = None
+    away: bool = False
 
 
 class Driver:
@@ -117,6 +119,7 @@ class Driver:
         self._stop: EnrollError | None = None
         self._signal: int | None = None
         self._bound: str | None = None
+        self._away = False
 
     def interrupt(self, signal_number: int) -> None:
         """Start nothing more; calls in flight end and are recorded. Safe in a signal handler."""
@@ -146,7 +149,7 @@ class Driver:
                 self._unknown_faces.learn()  # meanwhile their photos are read
             while (end := self._end(clock.monotonic())) is None:
                 self._turn()
-            self._stop, self._bound = end.stop, end.bound
+            self._stop, self._bound, self._away = end.stop, end.bound, end.away
         except EnrollError as error:
             self._stop = error
         except KeyboardInterrupt:  # a caller from Python need not install a handler
@@ -161,6 +164,7 @@ class Driver:
             stop=self._stop or self._tasks.stop,
             signal=self._signal,
             bound=self._bound,
+            away=self._away,
         )
 
     def _turn(self) -> None:
@@ -305,9 +309,9 @@ class Driver:
             self._reach.shortage.too_long(work.give_up_after, now),
         )
         stop = next(filter(None, stops), None)
-        bound = self._why_calls_end(now)
-        if stop or bound or self._signal is not None or tasks.bug:
-            return End(stop, bound)
+        bound, away = self._why_calls_end(), self._why_we_give_up(now)
+        if stop or bound or away or self._signal is not None or tasks.bug:
+            return End(stop, bound or away, away=bool(away) and not bound)
         if self._planner.rechecked and self._all_settled:
             return End()
         if now >= work.until:
@@ -320,7 +324,7 @@ class Driver:
         """Why something that happened to a row could not be recorded."""
         return self._sender.unrecorded or self._planner.unrecorded
 
-    def _why_calls_end(self, now: float) -> str | None:
+    def _why_calls_end(self) -> str | None:
         """Which bound keeps all further calls from being made."""
         more = self._sender.under_way or self._lookups.waiting
         if self._limiter.spent and more and not (self._in_flight or self._sender.answered):
@@ -328,6 +332,10 @@ class Driver:
             if self._unknown_faces.being_learned:
                 why += "; all of them were needed to find and list the library"
             return why
+        return None
+
+    def _why_we_give_up(self, now: float) -> str | None:
+        """That the service has been out of reach for as long as it may be."""
         since, patience = self._reach.since, self._work.give_up_after
         if since is not None and now - since >= patience:
             because = self._reach.because

@@ -134,8 +134,8 @@ class Ended:
     """How a run ended: by itself if `stop`, `signal` and `bound` are all None.
 
     `stop` is the error that stopped it, `signal` the signal that did, `bound` a sentence about the
-    bound that was reached (`--limit`, `--give-up-after`). The scan of the manifest took
-    `scanned_after` of the `seconds`.
+    bound that was reached (`--limit`, `--give-up-after`), and `away` says that it is the latter.
+    The scan of the manifest took `scanned_after` of the `seconds`.
     """
 
     tally: Tally
@@ -144,6 +144,7 @@ class Ended:
     stop: EnrollError | None = None
     signal: int | None = None
     bound: str | None = None
+    away: bool = False
 
 
 class Observer:
