@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms, _imaging
 from real_pictures import difference, exif, saved, scene, shown
 
+import enroll.settings
 from enroll.allowed import LEAST_MEMORY
 from enroll.model import Fault, Photo
 from enroll.photos import Edit, PhotoCode, Prepared, bounds, open_store, prepare, read_photo
@@ -97,6 +99,20 @@ def test_too_many_pixels_a_side_are_shrunk_and_the_shape_stays() -> None:
     with Image.open(BytesIO(found.content)) as picture:
         assert picture.size == (480, 320)
     wanted = shown(content).resize((480, 320), Image.Resampling.LANCZOS)
+    assert difference(shown(found.content), wanted) < NEARLY
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True, "subsampling": 0}])
+def test_a_jpeg_that_takes_too_much_memory_as_a_whole_is_decoded_smaller(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = saved(scene(1200, 900), quality=95, **options)
+    monkeypatch.setattr(enroll.settings, "DECODING_BYTES", 8_500_000)
+    found = sent(content, Preparation(max_side=1100))
+    assert found.words == "shrunk"
+    with Image.open(BytesIO(found.content)) as picture:
+        assert picture.size == (600, 450)
+    wanted = shown(content).resize((600, 450), Image.Resampling.LANCZOS)
     assert difference(shown(found.content), wanted) < NEARLY
 
 

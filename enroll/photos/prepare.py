@@ -109,9 +109,10 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
         if need > limit:
             raise RefusedError(decision.too_much_memory(size, need))
         share = min(preparation.max_side / max(size), 1)
+        size = scaled(size, share, least=MIN_SIDE)
         orientation = orientation_of(picture, seen)
         order = _Order(
-            size=scaled(size, share, least=MIN_SIDE),
+            size=size if source.jpeg is None else min(size, picture.size),
             orientation=orientation,
             max_bytes=preparation.max_bytes,
         )
@@ -147,10 +148,10 @@ def open_scaled(
     """The picture, and the memory for all that is done to it. A JPEG is scaled by its decoder by 2,
     4 or 8 as far as its long side keeps --max-side, or further where that takes more than
     the limit; the better filter does the rest."""
-    jpeg, content = source.jpeg, _decodable(source)
+    jpeg = source.jpeg
     least = max_side = preparation.max_side
     while True:
-        picture = open_picture(content, source.seen.form)
+        picture = open_picture(_decodable(source), source.seen.form)
         if jpeg is not None and max(picture.size) > max_side:
             picture.draft(picture.mode, scaled(picture.size, least / max(picture.size)))
         need = _need(source, picture, preparation)
