@@ -128,6 +128,7 @@ TABLES = {
     "verify --differences": WRITERS["--differences"],
     "plan --report": ("plan", "staff.csv", "--group-id", "staff", "--report"),
     "plan --orphans": ("plan", "staff.csv", "--group-id", "staff", "--orphans"),
+    "plan --duplicates": ("plan", "staff.csv", "--group-id", "staff", "--duplicates"),
     "match --output": ("match", "staff.csv", "photos", "--output"),
     "adopt --report": WRITERS["--report"],
     "remove --list": ("remove", "--run", "1", "--list"),

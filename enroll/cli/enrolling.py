@@ -221,6 +221,12 @@ def _enrolling(
     type=FILE,
     help="Write the photos that no row uses to this file (.csv, .xlsx, .jsonl or .parquet).",
 )
+@named_option(
+    "--duplicates",
+    type=FILE,
+    help="Write the rows that have the same photo as others to this file (.csv, .xlsx, .jsonl or "
+    ".parquet).",
+)
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -230,14 +236,16 @@ def plan(
     full: bool,
     report: Path | None,
     orphans: Path | None,
+    duplicates: Path | None,
     **given: Any,
 ) -> int:
-    """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report and
-    --orphans."""
+    """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report,
+    --orphans and --duplicates."""
     if full and given["sample"] is not None:
         raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
     settings = _settings(ctx, manifest, given, RunSettings)
-    return _print_plan(settings, rate, full=full, report=report, orphans=orphans)
+    tables = {"report": report, "orphans": orphans, "duplicates": duplicates}
+    return _print_plan(settings, rate, full=full, **tables)
 
 
 def _print_plan(settings: RunSettings, rate: float | None, **given: Any) -> int:

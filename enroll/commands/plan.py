@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from enroll.commands.plan_duplicates import Duplicates
 from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_report import (
     REPORT_COLUMNS,
@@ -64,13 +65,14 @@ def make_plan(
     full: bool = False,
     report: Path | None = None,
     orphans: Path | None = None,
+    duplicates: Path | None = None,
 ) -> Plan:
     """Compare the manifest with the ledger and read the head of every photo that is due.
 
     `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or if faces
     are looked for, photos are read and prepared as for a call; with a `sample`, only those that it
-    draws. Nothing but the tables `report` and `orphans` is written, and no call is made. Raises
-    EnrollError as a run would.
+    draws. Nothing but the tables `report`, `orphans` and `duplicates` is written, and no call is
+    made. Raises EnrollError as a run would.
     """
     check_installed(settings.preparation)
     limit_memory(settings.memory, max_pixels=settings.max_pixels)
@@ -79,13 +81,9 @@ def make_plan(
     path = settings.ledger
     if path is None and settings.group_id:
         path = default_ledger_path(settings.endpoint, settings.group_id)
-    if report is not None:
-        output = Output(path=report, option="--report")
-        check_beside_results(output, settings, ledger=path)
-    if orphans is not None:
-        output = Output(path=orphans, option="--orphans")
-        others = {} if report is None else {"the report": report}
-        check_beside_results(output, settings, ledger=path, others=others)
+    _check_outputs(
+        {"report": report, "orphans": orphans, "duplicates": duplicates}, settings, ledger=path
+    )
     there = path if path is not None and ledger_at(path).exists() else None
     identity = named_library(settings)
     ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
@@ -107,6 +105,9 @@ def make_plan(
             full=full,
             report=report,
             orphans=None if orphans is None else Orphans(photos.store, orphans),
+            duplicates=None
+            if duplicates is None
+            else Duplicates(duplicates, photos.store, settings.preparation, ledger),
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in OPEN),
         )
@@ -117,9 +118,28 @@ def make_plan(
             raise stop
         if plan.orphans is not None:
             plan.orphans.write()
+        if plan.duplicates is not None:
+            with _readers(settings) as readers:
+                plan.duplicate_counts = plan.duplicates.write(readers)
     finally:
         ledger.close()
     return plan
+
+
+def _check_outputs(
+    outputs: Mapping[str, Path | None], settings: RunSettings, *, ledger: Path | None
+) -> None:
+    """Raise UsageError for a table, by its option's name, that must not or cannot be written."""
+    others: dict[str, Path] = {}
+    for name, path in outputs.items():
+        if path is not None:
+            output = Output(path=path, option=f"--{name}")
+            check_beside_results(output, settings, ledger=ledger, others=others)
+            others[f"the {name}"] = path
+
+
+def _readers(settings: RunSettings) -> Threads:
+    return Threads(share_out(calls=0, readers=settings.readers).readers)
 
 
 def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -> None:
@@ -154,9 +174,13 @@ class _Planner:
         self._reread = settings.checksum
         self._new_people = NewPeople(ledger)
         self._forgotten = ledger.block_list
-        self._readers = settings.readers
-        look = examine if plan.full else glance
-        self._look = partial(look, store=plan.store, preparation=settings.preparation)
+        self._settings = settings
+        self._look = partial(
+            examine if plan.full else glance,
+            store=plan.store,
+            preparation=settings.preparation,
+            outlines=plan.duplicates is not None,
+        )
         self._holds = settings.precheck == Precheck.HOLD
         self._other_sizes = OtherSizes(plan.store, settings.preparation, seed=settings.seed)
         self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
@@ -187,7 +211,7 @@ class _Planner:
         scan = Scan(plan.manifest.rows(CHUNK_ROWS), plan.store)
         if plan.report:  # each row says what is wrong with it, so all are looked at before
             self._report.suspects = suspects_in(plan.manifest.rows(CHUNK_ROWS), plan.store)
-        with Threads(share_out(calls=0, readers=self._readers).readers) as readers:
+        with _readers(self._settings) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
                 if self._sample is None:
@@ -209,7 +233,9 @@ class _Planner:
         plan.notes = [*plan.notes, *suspect_notes(self._new_people.beside(scan.suspects))]
 
     def _look_at(self, due: Sequence[Candidate], readers: Threads, into: PlanCounts) -> None:
-        looks = readers.map(self._look, [one.row.path for one in due])
+        looks = list(readers.map(self._look, [one.row.path for one in due]))
+        if self._plan.duplicates is not None:
+            self._plan.duplicates.looked((one.row.path for one in due), looks)
         for candidate, look in zip(due, looks, strict=True):
             content = self._count(candidate, look, into)
             if isinstance(into, Drawn):
@@ -239,6 +265,8 @@ class _Planner:
         plan.rows += len(scanned)
         if plan.orphans is not None:
             plan.orphans.use(scanned)
+        if plan.duplicates is not None:
+            plan.duplicates.add(scanned, self._forgotten)
         if any(row.times is not None for row in scanned):
             self._photo_root.on_seen()
         rows, withheld = self._forgotten.part(scanned)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
+from enroll.commands.plan_duplicates import DuplicateCounts, Duplicates
 from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_sizes import SizeCost, size_lines
 from enroll.manifest.manifest import Manifest
@@ -142,6 +143,8 @@ class Plan(PlanCounts):
     sizes: Sequence[SizeCost] = ()
     report: Path | None = None
     orphans: Orphans | None = None
+    duplicates: Duplicates | None = None
+    duplicate_counts: DuplicateCounts | None = None
 
     @property
     def seconds(self) -> float:
@@ -218,16 +221,19 @@ def _estimates(plan: Plan) -> list[str]:
             ),
             ("Photos", plan.store.root),
             ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
-            *([("Report", str(plan.report))] if plan.report else []),
-            *_orphan_facts(plan.orphans),
+            *_table_facts(plan),
         ]
     )
 
 
-def _orphan_facts(orphans: Orphans | None) -> list[tuple[str, str]]:
-    if orphans is None:
-        return []
-    return [("Orphans", f"{amount(orphans.count, 'photo')} that no row uses, in {orphans.path}")]
+def _table_facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.report is not None:
+        yield "Report", str(plan.report)
+    if (orphans := plan.orphans) is not None:
+        yield "Orphans", f"{amount(orphans.count, 'photo')} that no row uses, in {orphans.path}"
+    if plan.duplicates is not None and (counts := plan.duplicate_counts) is not None:
+        unread = f"; {amount(counts.unread, 'photo')} could not be read" if counts.unread else ""
+        yield "Duplicates", f"{counts.words}, in {plan.duplicates.path}{unread}"
 
 
 def _drawn(drawn: Drawn) -> Iterator[str]:
@@ -270,9 +276,10 @@ def _remarks(plan: Plan) -> Iterator[str]:
             "that was only moved or renamed is recognised when it is read, and costs no call."
         )
     if plan.shared:
+        check = "check the manifest" if plan.duplicates else "--duplicates FILE lists them"
         yield (
             f"{amount(plan.shared, 'photo')} under more than one user_id, enrolled for each: "
-            "check the manifest."
+            f"{check}."
         )
     if plan.user_data_changed:
         yield (

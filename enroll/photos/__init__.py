@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from enroll.photos.alike import Outline, Picture, outline, read_picture
 from enroll.photos.bounds import BUDGET, give_back_memory, limit_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
 from enroll.photos.decode import hush_libtiff
@@ -28,8 +29,10 @@ __all__ = [
     "LARGEST_FILE",
     "Edit",
     "Glance",
+    "Outline",
     "PhotoCode",
     "PhotoStore",
+    "Picture",
     "Prepared",
     "check_installed",
     "examine",
@@ -41,9 +44,11 @@ __all__ = [
     "limit_memory",
     "marks",
     "open_store",
+    "outline",
     "prepare",
     "read_photo",
     "read_photos",
+    "read_picture",
     "suffix_of",
     "thumbnail",
 ]

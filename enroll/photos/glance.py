@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from enroll.model import Fault, Unusable
-from enroll.photos import decision
+from enroll.photos import alike, decision
+from enroll.photos.alike import Outline
 from enroll.photos.decision import COMPLETABLE, Edit, RefusedError, Seen, decide
 from enroll.photos.inspect import BLOCK_BYTES, inspect_head
 from enroll.photos.read import open_photo, read_photo
@@ -33,7 +33,7 @@ class Glance:
     `size` is its bytes, `to_send` those that would be sent, an estimate in a glance. Files of the
     same content have the same `likeness` (64 bits), others hardly ever. `pixels` are the file's
     width and height, None where they are not known; `precheck_fault` is what `--precheck` found
-    wrong with the face.
+    wrong with the face. `outline` says what other photos may be the same, if that was asked for.
     """
 
     size: int
@@ -42,15 +42,20 @@ class Glance:
     to_send: int = 0
     pixels: tuple[int, int] | None = None
     precheck_fault: Fault | None = None
+    outline: Outline | None = None
 
 
 def glance(
-    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
+    path: str,
+    store: PhotoStore,
+    preparation: Preparation = DEFAULT_PREPARATION,
+    *,
+    outlines: bool = False,
 ) -> Glance | Fault:
     """What would become of a photo, as far as some 8 kB of it say; it may be worse."""
     try:
         with open_photo(path, store) as photo:
-            return _glanced(photo, preparation)
+            return _glanced(photo, preparation, outlines=outlines)
     except UnusableError as error:
         return error.unusable.fault
     except RefusedError as error:
@@ -58,7 +63,11 @@ def glance(
 
 
 def examine(
-    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
+    path: str,
+    store: PhotoStore,
+    preparation: Preparation = DEFAULT_PREPARATION,
+    *,
+    outlines: bool = False,
 ) -> Glance | Fault:
     """What becomes of a photo: it is read and prepared as for a call, and dropped."""
     read = read_photo(path, store, preparation)
@@ -66,18 +75,19 @@ def examine(
         return read.fault
     likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
     edits = tuple(Edit(word) for word in read.prepared.split(", ") if word)
-    head = glance(path, store, preparation)
+    head = glance(path, store, preparation, outlines=outlines)
     return Glance(
         size=read.times.size,
         likeness=likeness,
         edits=edits,
         to_send=len(read.content),
         pixels=head.pixels if isinstance(head, Glance) else None,
+        outline=head.outline if isinstance(head, Glance) else None,
         precheck_fault=read.precheck_fault,
     )
 
 
-def _glanced(photo: OpenPhoto, preparation: Preparation) -> Glance:
+def _glanced(photo: OpenPhoto, preparation: Preparation, *, outlines: bool) -> Glance:
     size, head = photo.times.size, photo.part(0, BLOCK_BYTES)
     tail = photo.part(max(size - BLOCK_BYTES, 0), BLOCK_BYTES)
     seen = inspect_head(photo, head)
@@ -85,9 +95,9 @@ def _glanced(photo: OpenPhoto, preparation: Preparation) -> Glance:
     if seen.truncated and not preparation.accept_truncated:
         raise RefusedError(decision.cut_off(completable=seen.form in COMPLETABLE))
     to_send = _likely_bytes(seen, edits, preparation)
-    digest = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
-    likeness = int.from_bytes(digest, "big", signed=True)
-    return Glance(size, likeness, edits, to_send, pixels=seen.size)
+    likeness = alike.likeness(head, tail, size)
+    outline = alike.outlined(photo, head, seen, likeness=likeness) if outlines else None
+    return Glance(size, likeness, edits, to_send, pixels=seen.size, outline=outline)
 
 
 def _likely_bytes(seen: Seen, edits: tuple[Edit, ...], preparation: Preparation) -> int:

@@ -115,19 +115,26 @@ def _jpeg(content: bytes) -> Source:
 
 
 def _head_of_jpeg(photo: OpenPhoto, head: bytes) -> Seen:
-    size, known = photo.times.size, head
+    size, found = photo.times.size, walk_jpeg_head(photo, head)
+    if found is None:
+        return Seen(form=Form.JPEG, size=None, length=size, common=True, cut=True)
+    return _seen(found, Form.JPEG, length=size - found.stripped.dropped, truncated=False)
+
+
+def walk_jpeg_head(photo: OpenPhoto, head: bytes) -> Jpeg | None:
+    """What a JPEG's markers say up to its first scan, with no more read than that takes; None where
+    there is too much before it. Raises EndMissingError and RefusedError."""
+    known = head
     for _ in range(_MOST_BLOCKS):
         try:
-            found = jpeg.walk(known, whole=False)
+            return jpeg.walk(known, whole=False)
         except EndMissingError as error:
             block = photo.part(error.at, BLOCK_BYTES)
-            if not block or error.at >= size or len(known) >= error.at + len(block):
+            if not block or error.at >= photo.times.size or len(known) >= error.at + len(block):
                 raise
             between = bytes(max(error.at - len(known), 0))  # not looked at
             known = (known + between)[: error.at] + block
-        else:
-            return _seen(found, Form.JPEG, length=size - found.stripped.dropped, truncated=False)
-    return Seen(form=Form.JPEG, size=None, length=size, common=True, cut=True)
+    return None
 
 
 def _png(content: bytes) -> Source:

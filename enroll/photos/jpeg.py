@@ -47,10 +47,10 @@ _SCAN, _END, _HUFFMAN, _START = 0xDA, 0xD9, 0xC4, 0xD8
 
 _ALONE = frozenset({_END, 0x01, *range(0xD0, 0xD8)})
 """Markers that nothing belongs to."""
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 """Beside frames and scans what a decoder needs."""
-_NEEDED = _FRAMES | _TABLES | {_SCAN}
+_NEEDED = FRAMES | _TABLES | {_SCAN}
 _BEHIND_A_SCAN = _TABLES | (_ALONE - {_END}) | {_SCAN, 0xDC, 0xFE, *range(0xE0, 0xF0)}
 """What may follow a scan. Any other marker there is damage within the scan."""
 
@@ -210,7 +210,7 @@ def _note(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
     """Note what a segment says, and cut it out if a decoder does not need it."""
     if jpeg.scans and marker not in _BEHIND_A_SCAN:
         jpeg.interrupted = True
-    if marker in _FRAMES:
+    if marker in FRAMES:
         _note_frame(jpeg, content, marker, at)
     elif marker == _SCAN:
         jpeg.scans, jpeg.scan = jpeg.scans + 1, at

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 from PIL import Image, ImageFile, JpegImagePlugin
 
@@ -46,7 +47,9 @@ from enroll.photos.picture import (
     shown_pixel_bytes,
 )
 from enroll.photos.strip import Pieces
-from enroll.settings import DEFAULT_PREPARATION, Preparation, decoding_limit
+from enroll.settings import DEFAULT_PREPARATION, Preparation, decoding_limit, heif_installed
+
+T = TypeVar("T")
 
 MEDIA_TYPES: Mapping[Form, str] = {
     Form.JPEG: "image/jpeg",
@@ -250,6 +253,35 @@ def decoded(
         cropped = opened if source.crop is None else opened.crop(source.crop)
         cropped.info = opened.info
         return shown(cropped, size, turn)
+
+
+def use_shown(
+    source: Source, preparation: Preparation, *, side: int, use: Callable[[Image.Image], T]
+) -> T:
+    """What `use` makes of a photo as it is shown, its long side of at most `side` pixels, on a
+    decoder's thread; the picture may be closed afterwards. Raises RefusedError and BrokenError."""
+    if source.seen.form is Form.HEIF and not heif_installed():
+        raise RefusedError(decision.HEIF_MISSING)
+    limit = decoding_limit(preparation.max_pixels)
+    opened, need = open_scaled(source, replace(preparation, max_side=side), limit)
+    size = opened.size
+    if source.crop is not None:
+        left, top, right, bottom = source.crop
+        size = right - left, bottom - top
+    if need > limit:
+        raise RefusedError(decision.too_much_memory(size, need))
+    turn = TURNS.get(orientation_of(opened, source.seen))
+    size = scaled(size, min(side / max(size), 1))
+
+    def task(_: Room) -> T:
+        try:
+            picture = decoded(source, opened, size, turn)
+            with translating():
+                return use(picture)
+        finally:
+            opened.close()
+
+    return DECODERS.run(task, need=need)
 
 
 def _finished(

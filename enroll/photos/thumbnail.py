@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-
 from PIL import Image, ImageFile
 
 from enroll.errors import ShortageError
 from enroll.model import Fault
 from enroll.photos import decision
-from enroll.photos.bounds import BUDGET, DECODERS, Room
+from enroll.photos.bounds import BUDGET
 from enroll.photos.decision import PhotoCode, RefusedError
-from enroll.photos.decode import BrokenError, scaled, translating
-from enroll.photos.form import Form
+from enroll.photos.decode import BrokenError
 from enroll.photos.inspect import Source, inspect
-from enroll.photos.picture import TURNS
-from enroll.photos.prepare import decoded, open_scaled, orientation_of
+from enroll.photos.prepare import use_shown
 from enroll.photos.read import open_photo
 from enroll.photos.store import PhotoStore, UnusableError
-from enroll.settings import DEFAULT_PREPARATION, decoding_limit, heif_installed
+from enroll.settings import DEFAULT_PREPARATION
 
 
 def thumbnail(path: str, store: PhotoStore, *, side: int) -> Image.Image | Fault:
@@ -42,32 +37,8 @@ def thumbnail(path: str, store: PhotoStore, *, side: int) -> Image.Image | Fault
 
 def _small(source: Source, side: int) -> Image.Image:
     """Raises RefusedError and BrokenError."""
-    if source.seen.form is Form.HEIF and not heif_installed():
-        raise RefusedError(decision.HEIF_MISSING)
-    limit = decoding_limit(DEFAULT_PREPARATION.max_pixels)
-    picture, need = open_scaled(source, replace(DEFAULT_PREPARATION, max_side=side), limit)
-    size = picture.size
-    if source.crop is not None:
-        left, top, right, bottom = source.crop
-        size = right - left, bottom - top
-    if need > limit:
-        raise RefusedError(decision.too_much_memory(size, need))
-    turn = TURNS.get(orientation_of(picture, source.seen))
-    size = scaled(size, min(side / max(size), 1))
-    return DECODERS.run(partial(_decoded, source, picture, size, turn), need=need)
+    return use_shown(source, DEFAULT_PREPARATION, side=side, use=_kept)
 
 
-def _decoded(
-    source: Source,
-    picture: ImageFile.ImageFile,
-    size: tuple[int, int],
-    turn: Image.Transpose | None,
-    _: Room,
-) -> Image.Image:
-    """Runs on a decoder's thread."""
-    try:
-        small = decoded(source, picture, size, turn)
-        with translating():
-            return small.copy() if small is picture else small
-    finally:
-        picture.close()
+def _kept(small: Image.Image) -> Image.Image:
+    return small.copy() if isinstance(small, ImageFile.ImageFile) else small
