@@ -205,7 +205,7 @@ def test_every_command_writes_the_same_table_in_every_format(
     archive.manifest([one])
     assert command(*RUN).code == 0
     ledger = command.ledger.read_bytes()
-    archive.manifest([one, two, ("0012", "Müller\nÄ,", "missing.jpg")])
+    archive.manifest([one, two, ("0012", "Müller\nÄ,", "missing.jpg"), one])
     archive.photo("photos/orphan.jpg", b"x")
     wrong, empty = [], []
     for option, words in TABLES.items():

@@ -263,7 +263,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         "  invalid  PHOTO_EMPTY  4  Export the photo again.",
         f"  failed   UNHEARD_OF   1  {UNKNOWN_CODE} It said: What now?",
         "",
-        "1 photo under more than one user_id, enrolled for each: check the manifest.",
+        "1 photo under more than one user_id, enrolled for each: --duplicates FILE lists them.",
         "1 enrolled row whose user_data differs from the library's: left as enrolled, because "
         "the service cannot update it.",
         "2 enrolled rows whose photo is no longer there.",

@@ -37,7 +37,7 @@ SEVERAL, ONE = "several people", "same person"
 
 _PHOTOS_AT_ONCE = 500
 _ROWS_AT_ONCE = 2_000
-_CACHE_KB = 32_000
+_CACHE_KB = 8_000
 
 _TABLES = """
 CREATE TABLE photo (
