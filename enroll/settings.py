@@ -429,23 +429,35 @@ def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | No
 
     Raises UsageError when there is none, or several.
     """
+    found = known_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
+    if found is None:
+        whose = "" if group_id is None else f" of the library {group_id}"
+        folder = _ledgers_of(endpoint)
+        raise UsageError(
+            f"There is no ledger{whose} below {folder}. Name one with --ledger FILE; the first "
+            "`enroll run` of a library creates its ledger."
+        )
+    return found
+
+
+def known_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | None) -> Path | None:
+    """The same, None when there is none; the one named, and that of a named library at a named
+    endpoint, may not exist. Raises UsageError when there are several."""
     if ledger is not None:
         return ledger
     if group_id is not None and endpoint is not None:
         return default_ledger_path(endpoint, group_id)
     name = "*" if group_id is None else quote(group_id, safe="")
-    folder = ledgers_folder() if endpoint is None else ledgers_folder() / host_of(endpoint)
-    found = sorted(folder.glob(f"{'*/' if endpoint is None else ''}{name}.sqlite"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        whose = "" if group_id is None else f" of the library {group_id}"
-        raise UsageError(
-            f"There is no ledger{whose} below {folder}. Name one with --ledger FILE; the first "
-            "`enroll run` of a library creates its ledger."
-        )
+    pattern = f"{'*/' if endpoint is None else ''}{name}.sqlite"
+    found = sorted(_ledgers_of(endpoint).glob(pattern))
+    if len(found) <= 1:
+        return found[0] if found else None
     listed = ", ".join(str(path) for path in found[:5])
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     raise UsageError(
         f"There are {len(found)} ledgers: {listed}{more}. Choose one with --ledger or --group-id."
     )
+
+
+def _ledgers_of(endpoint: str | None) -> Path:
+    return ledgers_folder() if endpoint is None else ledgers_folder() / host_of(endpoint)

@@ -784,6 +784,14 @@ def test_a_photo_of_two_people_is_counted_when_this_run_enrolled_one_of_them(
 def test_the_holders_of_tokens_are_known(ledger: Ledger) -> None:
     enroll(ledger, 1)
     assert ledger.holders_of([token(1), token(2)]) == {token(1): 1}
+    ledger.record(Changes(surplus=[Surplus(face_token=token(9), face_id=1, found_at=1, run=1)]))
+    ledger.commit()
+    faces = ledger.faces_with([token(1), token(2), token(9)])
+    assert {one: face.face_token for one, face in faces.items()} == {
+        token(1): token(1),
+        token(9): token(1),
+    }
+    assert ledger.faces_with([]) == {}
 
 
 def test_folders_with_known_photos_are_known(ledger: Ledger) -> None:

@@ -28,7 +28,7 @@ _MODULES = {
     "enrolling": ("plan", "run", "sync"),
     "reports": ("status", "report", "export", "history"),
     "maintain": ("verify", "adopt", "resolve", "remove", "forget"),
-    "library": ("library",),
+    "library": ("who", "library"),
     "rehearsal": ("sandbox", "demo"),
 }
 """The commands in the order of the help, by their modules."""

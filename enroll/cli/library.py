@@ -1,4 +1,4 @@
-"""`enroll library list`, `show`, `create` and `delete`."""
+"""`enroll who`, and `enroll library list`, `show`, `create` and `delete`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from enroll.allowed import RANGES
 from enroll.cli import options
 from enroll.cli.command import (
     CommandGroup,
@@ -18,9 +19,10 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.terminal import Terminal, credentials_reader, printing
+from enroll.cli.parameters import FILE, Number
+from enroll.cli.terminal import Terminal, credentials_reader, printing, tame_pillow
 from enroll.errors import UsageError
-from enroll.settings import CallSettings, default_ledger_path
+from enroll.settings import CallSettings, default_ledger_path, known_ledger
 from enroll.text.wording import say, say_json
 
 if TYPE_CHECKING:
@@ -29,6 +31,47 @@ if TYPE_CHECKING:
 _account_options = together(options.config, options.endpoint, options.connection)
 _group_id = option("--group-id", required=True, metavar="ID", help="The library's group_id.")
 _as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.command(cls=SettingsCommand)
+@click.argument("photo", type=FILE)
+@options.known_ledger
+@option(
+    "--limit",
+    type=Number(RANGES["limit"]),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Show at most N faces; the service returns up to 100.",
+)
+@options.max_side
+@options.multi_oriented_detection
+@_as_json
+def who(photo: Path, as_json: bool, **given: Any) -> int:
+    """Show whom the library returns for PHOTO.
+
+    Makes one call of search, and changes nothing. Without --ledger and without a ledger of the
+    library, --group-id is needed.
+    """
+    from enroll.commands.who import WhoSettings, who_json, who_lines
+    from enroll.commands.who import who as search
+    from enroll.ledger import ledger_at
+
+    credentials = given.pop("credentials")
+    library = {name: given[name] for name in ("ledger", "endpoint", "group_id")}
+    ledger = known_ledger(**library)
+    if given["ledger"] is None and ledger is not None and not ledger_at(ledger).exists():
+        ledger = None
+    tame_pillow()
+    terminal = Terminal() if ledger is not None else Terminal(unnamed="default")
+    settings = WhoSettings(photo=photo, **{**given, "ledger": ledger})
+    found = search(settings, credentials_reader(credentials), terminal.connecting)
+    with printing():
+        if as_json:
+            say_json(who_json(found))
+        else:
+            say(*who_lines(found))
+    return found.exit_code
 
 
 @click.group(cls=CommandGroup)

@@ -230,8 +230,10 @@ memory = option(
     "of the machine or its container, at least 400 MB.",
 )
 
+max_side = setting("--max-side", "Shrink photos with a longer side.", metavar="PIXELS")
+
 photos = together(
-    setting("--max-side", "Shrink photos with a longer side.", metavar="PIXELS"),
+    max_side,
     setting(
         "--max-bytes",
         "Re-encode larger photos, with as little loss as possible.",

@@ -25,15 +25,17 @@ PROGRESS_SECONDS = 2.0
 class Terminal:
     """Prints on standard output, shows progress on a terminal, and asks the person there."""
 
-    def __init__(self, *, yes: bool = False) -> None:
-        """`yes` agrees to everything."""
+    def __init__(self, *, yes: bool = False, unnamed: str = "as in the ledger's last run") -> None:
+        """`yes` agrees to everything. `unnamed` says where an endpoint comes from that was not
+        named and has no default."""
         self._yes = yes
+        self._unnamed = unnamed
         self._told_at = clock.monotonic()
 
     def connecting(self, endpoint: str, credentials: str) -> None:
         """Print on stderr where calls go, and with which credentials."""
         context = click.get_current_context()
-        known = "as in the ledger's last run" if context.params["endpoint"] is None else "default"
+        known = self._unnamed if context.params["endpoint"] is None else "default"
         origin = origins(context).get("endpoint", known)
         say_aside(*account_lines(endpoint, origin, credentials))
 

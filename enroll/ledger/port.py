@@ -409,6 +409,10 @@ class LedgerReader(Protocol):
     def last_scan(self) -> CachedScan | None:
         """What is remembered of the last whole scan of a manifest, if there is one."""
 
+    def faces_with(self, face_tokens: Sequence[str]) -> dict[str, FaceRecord]:
+        """Those of these face tokens that are on record, each with its face; of a copy on record,
+        and of a face's former token, the face has another one."""
+
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         """For each of these faces the paths of the rows that point to it."""
 

@@ -45,7 +45,8 @@ from enroll.ledger.records import (
     shown_path,
 )
 from enroll.ledger.scan_cache import CachedScan
-from enroll.model import Entry, Event, EventKind, RawAnswer, SendAs, Status
+from enroll.ledger.statements import HOLDERS_OF, among, face_record, listed
+from enroll.model import Entry, Event, EventKind, FaceRecord, RawAnswer, SendAs, Status
 from enroll.visible import named_path, storable
 
 
@@ -242,6 +243,14 @@ class SqliteReader:
             parts=found.parts,
             results=results,
         )
+
+    def faces_with(self, face_tokens: Sequence[str]) -> dict[str, FaceRecord]:
+        found = self._connection.execute(HOLDERS_OF, {"tokens": listed(face_tokens)})
+        holders = {holder.face_token: holder.face_id for holder in found}
+        query = select(s.face).where(s.face.c.face_id.in_(among("faces")))
+        faces = self._connection.execute(query, {"faces": listed(holders.values())})
+        by_id = {face.face_id: face_record(face) for face in faces}
+        return {token: by_id[face_id] for token, face_id in holders.items()}
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}

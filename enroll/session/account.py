@@ -17,7 +17,7 @@ from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageErro
 from enroll.facesearch import Call, FaceSearch, faces, libraries
 from enroll.facesearch.answers import CREDENTIAL_CODES, LIBRARY_CODES, OwnCode
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
-from enroll.model import Answer, Credentials, Library, Verdict
+from enroll.model import Answer, Credentials, Library, Photo, Verdict
 from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
 from enroll.session.tally import Observer, Tally
 from enroll.settings import CallSettings
@@ -210,14 +210,14 @@ class Connection:
             raise self.failed(answer)
         return answer
 
-    def make_call(self, call: Call, *, changes: bool = False) -> Answer:
+    def make_call(self, call: Call, *, photo: Photo | None = None, changes: bool = False) -> Answer:
         """Make any call in the same way, and return its answer whatever it is. A call that
         `changes` something is not repeated once it may have been carried out."""
         service, wait = self.service, CallWait(self.patience, changes=changes)
         clock_learned = False
         while True:
             used = self.credentials
-            answer = service.make(call)
+            answer = service.make(call, photo)
             if answer.may_have_arrived:
                 self.tally.calls[call.kind] += 1
             if not changes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 from enroll.facesearch import FoundFace
 from enroll.ledger import Finding, FindingKind
@@ -15,6 +15,10 @@ one in 10,000 in a larger one."""
 UNLIKE_SCORE = 60.0
 """The score below which two photos of one person do not resemble each other. The lowest threshold
 that the service recommends, 75, still lets one of 1,000 strangers pass."""
+
+STRANGERS: Mapping[int, int] = {75: 1_000, 80: 10_000, 85: 100_000, 90: 1_000_000}
+"""Scores that one in so many comparisons with a stranger reaches in a library of up to 100,000
+faces: the thresholds that the service's documentation recommends."""
 
 LOOKALIKE = "LOOKALIKE"
 """The code of a photo that is held because it looks like another person."""
