@@ -17,6 +17,9 @@ from enroll.ownership import check_trusted, pasteable
 SECRET_NAMES = ("api_key", "api_secret")
 """The lines of a credentials file, and the files of a folder of credentials."""
 
+SECRET_VARIABLES = ("ENROLL_API_KEY", "ENROLL_API_SECRET")
+"""The same in the environment."""
+
 _SNAPSHOT = "..data"
 """In a volume that Kubernetes mounts: the link to the folder with the files. It is replaced
 atomically, so files that are read through one target of it belong together."""
@@ -68,7 +71,7 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
     if path is None and key and secret:
         return Credentials(key.strip(), secret.strip(), "ENROLL_API_KEY and ENROLL_API_SECRET")
     if path is None and (key or secret):
-        names = ["ENROLL_API_KEY", "ENROLL_API_SECRET"]
+        names = list(SECRET_VARIABLES)
         given, missing = names if key else names[::-1]
         raise UsageError(f"{given} is set, but {missing} is not. Set both.")
     place = credentials_path(path, environ)

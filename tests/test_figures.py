@@ -130,19 +130,70 @@ def test_figures_are_written_when_no_run_could_be_begun(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
     archive.manifest(archive.portraits(1))
-    assert command(*RUN).code == 0
-    with LedgerLock(command.ledger):
-        assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.LEDGER_BUSY
+    box.script(["auth"] * 3, call="group_list")
+    assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.SERVICE
     figures = summary(archive)
-    assert (figures["reason"], figures["run"], figures["calls"]) == ("LEDGER_BUSY", None, None)
-    assert "Another run holds the ledger" in figures["message"]
+    assert "AUTHORIZATION_ERROR" in figures["message"]
+    assert (figures["reason"], figures["run"], figures["calls"]) == ("SERVICE", None, None)
     assert figures["seconds"] >= 0
     known = metrics(archive)
-    assert known["enroll_run_exit_code", ""] == 5
+    assert known["enroll_run_exit_code", ""] == 3
     assert not [name for name, _ in known if name == "enroll_run_rows"]
+
+
+@pytest.mark.parametrize("wrong", [None, "missing.csv"])
+def test_who_could_not_begin_leaves_the_figures_of_the_run_in_progress(
+    wrong: str | None, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.portraits(1))
+    run = [*RUN, "--metrics-file", "run.prom"]
+    assert command(*run).code == 0
+    before = summary(archive), metrics(archive)
+    with LedgerLock(command.ledger):
+        run[1] = wrong or run[1]
+        expected = ExitCode.LEDGER_BUSY if wrong is None else ExitCode.USAGE
+        assert command(*run).code == expected
+    assert (summary(archive), metrics(archive)) == before
+
+
+def test_the_metrics_say_that_a_run_is_in_progress_and_when_one_last_succeeded(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.portraits(1))
+    run = (*RUN, "--metrics-file", "run.prom")
+    assert command(*run).code == 0
+    first = metrics(archive)
+    succeeded = "enroll_last_success_timestamp_seconds", ""
+    assert first[succeeded] == pytest.approx(first["enroll_run_end_timestamp_seconds", ""])
+    assert first["enroll_run_in_progress", ""] == 0
+    archive.manifest(archive.portraits(1, 2))
+    box.script(["timeout"])
+    with command.started(*run, "--drain", "0.2") as process:
+        assert box.wait_count("add", 2)
+        during = metrics(archive)
+        process.kill()
+        process.communicate(timeout=SECONDS)
+    changed = {key[0] for key, number in during.items() if first[key] != number}
+    assert changed == {"enroll_run_in_progress", "enroll_run_start_timestamp_seconds"}
+    assert during["enroll_run_in_progress", ""] == 1
     box.script(["auth"] * 3, call="group_list")
-    assert command(*RUN).code == ExitCode.SERVICE
-    assert "AUTHORIZATION_ERROR" in summary(archive)["message"]
+    assert command(*run).code == ExitCode.SERVICE
+    failed = metrics(archive)
+    assert failed[succeeded] == first[succeeded]
+    assert failed["enroll_run_in_progress", ""] == 0
+
+
+def test_metrics_of_another_library_or_program_are_not_carried_over(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    path = archive.folder / "run.prom"
+    name = "enroll_last_success_timestamp_seconds"
+    archive.manifest(archive.portraits(1))
+    for there in (f'{name}{{host="127.0.0.1",group_id="other"}} 5', "not metrics", ""):
+        path.write_text(f"# TYPE {name} gauge\n{there}\n# EOF\n")
+        box.script(["auth"] * 3, call="group_list")
+        assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.SERVICE
+        assert (name, "") not in metrics(archive)
 
 
 def test_figures_are_written_when_a_run_meets_a_bug(
@@ -247,6 +298,7 @@ def test_each_of_the_figures_files_is_written_whatever_becomes_of_the_other(
 
     def full(*_: object, **__: object) -> None:
         for name in spoiled:
+            (archive.folder / name).unlink(missing_ok=True)
             (archive.folder / name).mkdir()
 
     monkeypatch.setattr(run_summary, "log_summary", full)
@@ -366,9 +418,8 @@ def test_the_figures_of_the_reference_are_those_of_the_table() -> None:
 
 def test_the_metrics_of_the_reference_are_those_of_the_table() -> None:
     documented = re.findall(r"`enroll_run_(\w+)`", reference("`--metrics-file FILE` gets", "```"))
-    assert sorted(documented) == sorted(
-        figure.metric or figure.name for figure in FIGURES if figure.help
-    )
+    of_figures = [figure.metric or figure.name for figure in FIGURES if figure.help]
+    assert sorted(documented) == sorted([*of_figures, "in_progress"])
 
 
 def test_the_log_fields_of_the_reference_are_those_of_the_table() -> None:

@@ -149,6 +149,17 @@ _output = together(
         help="Write the run's figures to this file as metrics, for node_exporter's textfile "
         "collector.",
     ),
+    named_option(
+        "--ping",
+        metavar="URL",
+        help="Get URL/start when the run begins, and URL, or URL/EXIT_CODE on failure, when it has "
+        "ended, for a monitor such as healthchecks.io.",
+    ),
+    named_option(
+        "--after",
+        metavar="COMMAND",
+        help="Run this command when the run has ended, with its figures as JSON on standard input.",
+    ),
     option("--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"),
     option(
         "--stats",
@@ -416,10 +427,14 @@ def _perform(
     `desk` was created before anything large was loaded: it holds a signal back until the figures of
     an interrupted run can be written.
     """
+    from enroll.report.notifying import Notifications
     from enroll.report.publishing import Publications, publishing
 
     publications = Publications(
-        summary=given["summary"], metrics=given["metrics_file"], log=given["log_file"]
+        summary=given["summary"],
+        metrics=given["metrics_file"],
+        log=given["log_file"],
+        notifications=Notifications(ping=given["ping"], after=given["after"]),
     )
     publications.check(settings)
     stream = LastingStream(sys.stderr)
@@ -437,6 +452,7 @@ def _run(
     desk: SignalDesk,
     given: Mapping[str, Any],
     enroll: Callable[..., Report],
+    on_record: Callable[[], None],
 ) -> Report:
     desk.ready()
     from enroll.report.console import Console
@@ -446,6 +462,11 @@ def _run(
     tame_pillow()
     quiet, as_json = given["quiet"], given["log_format"] == "json"
     show_user_ids = given["show_user_ids"]
+
+    def opened(interrupt: Callable[[int], None]) -> None:
+        desk.soften(interrupt)
+        on_record()
+
     console = Console(
         settings,
         stream,
@@ -454,7 +475,7 @@ def _run(
         quiet=quiet,
         as_json=as_json,
         show_user_ids=show_user_ids,
-        on_opened=desk.soften,
+        on_opened=opened,
     )
     report = enroll(
         settings, credentials_reader(given["credentials"]), screen=console, core=OneCore()

@@ -18,7 +18,7 @@ from enroll.limiter.waiting import WaitReason
 from enroll.model import Candidate, Fault, Status
 from enroll.session.tally import BAD, Tally
 from enroll.settings import RunSettings
-from enroll.text.logs import LastingStream, log, mask
+from enroll.text.logs import LastingStream, log, log_run, mask
 from enroll.text.remedies import sentence
 from enroll.text.wording import account_lines, as_shown, duration, facts, pace_words
 from enroll.visible import path_text, visible
@@ -105,12 +105,12 @@ class Console(Screen):
 
     def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
         self._on_opened(interrupt)
+        log_run(destination.run)
         log(
             "run_started",
             f"run {destination.run} of library {destination.library.group_id} "
             f"at {destination.endpoint}",
             {
-                "run": destination.run,
                 "endpoint": destination.endpoint,
                 "group_id": destination.library.group_id,
                 "ledger": path_text(destination.ledger),

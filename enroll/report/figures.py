@@ -1,8 +1,8 @@
 """A run's figures in one table: each one's name, value, and how every output shows it.
 
-`--summary` (JSON), `--metrics-file` (OpenMetrics), the log event `run_ended` and the remarks in the
-printed summary are all made from this table, and docs/reference.md is checked against it. No figure
-contains a user id or a photo's path.
+`--summary` (JSON), `--metrics-file` (`metrics.py`), the log event `run_ended` and the remarks in
+the printed summary are all made from this table, and docs/reference.md is checked against it. No
+figure contains a user id or a photo's path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode
 from enroll.model import CallKind, Status
 from enroll.session.tally import Latencies
-from enroll.settings import RunSettings, host_of
+from enroll.settings import RunSettings
 from enroll.text.wording import amount
 from enroll.visible import json_text, path_text
 
@@ -357,7 +357,8 @@ def log_fields(report: Report) -> dict[str, Any]:
     return fields
 
 
-def _figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
+def figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
+    """Every figure with its value."""
     for of_command in OF_COMMAND:
         yield of_command, of_command.value(command)
     for figure in OF_RUN:
@@ -369,38 +370,8 @@ def _figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
 
 def as_json(command: Command) -> str:
     """The figures as one object, times in ISO 8601 and UTC."""
-    known = {figure.name: value for figure, value in _figures_of(command) if figure.in_json}
+    known = {figure.name: value for figure, value in figures_of(command) if figure.in_json}
     for name, value in known.items():
         if isinstance(value, datetime):
             known[name] = value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return json_text(known, indent=2) + "\n"
-
-
-def metrics_text(command: Command) -> bytes:
-    """The metrics, each labelled with the endpoint's `host` and the library's `group_id`; unknown
-    figures are left out."""
-    # Here, not above: it is an extra, and nobody else waits for it.
-    from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415
-    from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
-
-    registry = CollectorRegistry()
-    library = (host_of(command.settings.endpoint), command.settings.group_id)
-    for figure, value in _figures_of(command):
-        if not figure.help or value is None:
-            continue
-        name, further = figure.metric or figure.name, [figure.label] if figure.label else []
-        labels = ["host", "group_id", *further]
-        gauge = Gauge(f"enroll_run_{name}", figure.help, labels, registry=registry)
-        for labelled, number in _numbers(value).items():
-            gauge.labels(*library, *([labelled] if further else [])).set(number)
-    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
-    return text
-
-
-def _numbers(value: Value) -> Mapping[str, float]:
-    """A figure's numbers by label; a single number has an empty label."""
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, datetime):
-        return {"": value.timestamp()}
-    return {"": float(str(value))}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from enroll import clock
 from enroll.commands.run_closing import Report
 from enroll.commands.run_input import check_beside_results, ledger_path
 from enroll.errors import EnrollError, ExitCode, GuardError, LocalError, ManifestError, UsageError
-from enroll.report.figures import Command, as_json, metrics_text
+from enroll.ledger import ledger_at
+from enroll.report.figures import Command, as_json
+from enroll.report.metrics import metrics_in_progress, metrics_text
+from enroll.report.notifying import Notifications
 from enroll.settings import RunSettings
 from enroll.text.files import Output, new_file
 from enroll.text.logs import log
@@ -89,8 +93,20 @@ def write_summary(path: Path, command: Command) -> None:
 
 def write_metrics(path: Path, command: Command) -> None:
     """Write the metrics to `path`, readable by everybody. Raises LocalError."""
+    _write_metrics(path, metrics_text(command, before=_read(path)))
+
+
+def _write_metrics(path: Path, text: bytes) -> None:
     with new_file(path, mode=MODE) as new:
-        new.file.write(metrics_text(command))
+        new.file.write(text)
+
+
+def _read(path: Path) -> str:
+    """The metrics that are there; empty where nothing can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 GOES_BEFORE = frozenset(
@@ -107,14 +123,16 @@ GOES_BEFORE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publications:
-    """Where a run's figures and log go; None for nowhere."""
+    """Where a run's figures and log go, None for nowhere, and who is notified."""
 
     summary: Path | None = None
     metrics: Path | None = None
     log: Path | None = None
+    notifications: Notifications = field(default_factory=Notifications)
 
     def check(self, settings: RunSettings) -> None:
         """Raise UsageError for a file that must not or cannot be written, before a run of hours."""
+        self.notifications.check()
         if self.metrics is not None and not find_spec("prometheus_client"):
             raise UsageError(
                 "--metrics-file needs the package prometheus_client: "
@@ -135,15 +153,19 @@ class Publications:
 
 
 def publishing(
-    settings: RunSettings, publications: Publications, run: Callable[[], Report]
+    settings: RunSettings,
+    publications: Publications,
+    run: Callable[[Callable[[], None]], Report],
 ) -> Report:
     """Run, and write the figures when that ends, also after an exception, which goes on.
 
-    Raises LocalError if they cannot be written and nothing worse has happened.
+    `run` is given what it has to call once the run is on record. Raises LocalError if the figures
+    cannot be written and nothing worse has happened.
     """
     started = clock.time()
+    publications.notifications.began()
     try:
-        report = run()
+        report = run(partial(_note_progress, settings, publications, started))
     except BaseException as error:  # an interruption, too
         _publish(_failed(settings, error, started), publications, later=True)
         raise
@@ -152,19 +174,46 @@ def publishing(
     return report
 
 
+def _note_progress(settings: RunSettings, publications: Publications, started: float) -> None:
+    """Write that a run is in progress. If that fails, the end of the run will report it."""
+    path = publications.metrics
+    if path is not None:
+        with suppress(EnrollError):
+            _write_metrics(path, metrics_in_progress(settings, started, before=_read(path)))
+
+
 def _publish(command: Command, publications: Publications, *, later: bool) -> None:
-    """Write both files, each even if the other fails; with `later`, a failure is only logged,
-    because something worse has to be reported."""
+    """Write both files, each even if the other fails, and notify; with `later`, a failure is only
+    logged, because something worse has to be reported."""
     faults: list[str] = []
-    with ExitStack() as writing:  # which goes on to the other file after a bug, too
-        if publications.metrics is not None:
-            writing.callback(_try, faults, write_metrics, publications.metrics, command)
-        if publications.summary is not None:
-            writing.callback(_try, faults, write_summary, publications.summary, command)
+    with ExitStack() as writing:  # which goes on to the others after a bug, too
+        writing.callback(publications.notifications.ended, command.exit_code, as_json(command))
+        if command.report is None and _is_held(command):
+            log("note", _OF_ANOTHER_RUN, {}, aside=True)
+        else:
+            if publications.metrics is not None:
+                writing.callback(_try, faults, write_metrics, publications.metrics, command)
+            if publications.summary is not None:
+                writing.callback(_try, faults, write_summary, publications.summary, command)
     if not later and faults:  # no wrong usage any more: faces may have been added
         raise LocalError(*faults)
     for fault in faults:
         log("warning", f"Warning: {fault}", {}, level=logging.WARNING)
+
+
+_OF_ANOTHER_RUN = (
+    "The summary and the metrics were left as they are: they are those of the run in progress."
+)
+
+
+def _is_held(command: Command) -> bool:
+    """Whether another process has the command's ledger."""
+    if command.exit_code is ExitCode.LEDGER_BUSY:
+        return True
+    try:
+        return command.ledger is not None and ledger_at(Path(command.ledger)).holder() is not None
+    except EnrollError:
+        return False
 
 
 def _try(

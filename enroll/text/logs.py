@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from enroll.errors import UsageError
 from enroll.ownership import check_trusted
@@ -124,7 +124,9 @@ class _Bare(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object per line: time, level, event, message, and the event's own fields."""
+    """One object per line: time, level, event, run, message, and the event's own fields."""
+
+    run: ClassVar[int | None] = None
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -132,6 +134,7 @@ class _Json(logging.Formatter):
             "time": at.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "event": getattr(record, "event", "message"),
+            "run": self.run,
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
@@ -156,6 +159,11 @@ def log(
     """
     extra = {"event": event, "fields": dict(fields), "aside": aside}
     LOGGER.log(level, "%s", message, extra=extra)
+
+
+def log_run(number: int | None) -> None:
+    """Name the run in every JSON line from now on."""
+    _Json.run = number
 
 
 def log_error(message: str, exit_code: int, **more: str) -> bool:
@@ -201,6 +209,7 @@ def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bo
 
     Raises UsageError for a file that cannot be written.
     """
+    log_run(None)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     for logger in (LOGGER, _OTHERS):

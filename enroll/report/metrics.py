@@ -1,0 +1,106 @@
+"""A run's figures as metrics, in the text format of OpenMetrics, also while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from enroll.errors import ExitCode
+from enroll.report.figures import Command, Value, figures_of
+from enroll.settings import RunSettings, host_of
+
+SUCCESS = frozenset({ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT})
+"""Exit codes of a run that has gone through its whole manifest."""
+
+IN_PROGRESS = "enroll_run_in_progress"
+LAST_SUCCESS = "enroll_last_success_timestamp_seconds"
+STARTED = "enroll_run_start_timestamp_seconds"
+
+_HELP = {
+    IN_PROGRESS: "1 while a run is going on, else 0; it stays 1 after a kill.",
+    LAST_SUCCESS: "When a run last ended after it had gone through its whole manifest.",
+    STARTED: "When the last run was started.",
+}
+
+
+def metrics_text(command: Command, *, before: str = "") -> bytes:
+    """The metrics of a command that has ended, each labelled with the endpoint's `host` and the
+    library's `group_id`; unknown figures are left out.
+
+    `before` are the metrics of this library that were written before: the last success is kept.
+    """
+    metrics = _Metrics(command.settings)
+    for figure, value in figures_of(command):
+        if not figure.help or value is None:
+            continue
+        for labelled, number in _numbers(value).items():
+            name = f"enroll_run_{figure.metric or figure.name}"
+            metrics.put(name, figure.help, number, **({figure.label: labelled} if labelled else {}))
+    metrics.put(IN_PROGRESS, _HELP[IN_PROGRESS], 0)
+    if command.exit_code in SUCCESS:
+        metrics.put(LAST_SUCCESS, _HELP[LAST_SUCCESS], command.ended)
+    else:
+        metrics.take(before, only=LAST_SUCCESS)
+    return metrics.text()
+
+
+def metrics_in_progress(settings: RunSettings, started: float, *, before: str) -> bytes:
+    """The metrics while a run goes on that was `started` then (UNIX seconds): else those of the run
+    before."""
+    metrics = _Metrics(settings)
+    metrics.take(before)
+    for name, number in ((STARTED, started), (IN_PROGRESS, 1)):
+        metrics.put(name, _HELP[name], number)
+    return metrics.text()
+
+
+class _Metrics:
+    """Gauges of one library."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._library = {"host": host_of(settings.endpoint), "group_id": settings.group_id}
+        self._known: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]] = {}
+
+    def put(self, name: str, help_text: str, number: float, **labels: str) -> None:
+        """Set a gauge, for these further labels."""
+        _, numbers = self._known.setdefault(name, (help_text, {}))
+        numbers[tuple(labels.items())] = number
+
+    def take(self, text: str, *, only: str = "") -> None:
+        """Set the gauges that this text has of the library, or only one of them."""
+        from prometheus_client.openmetrics.parser import (  # noqa: PLC0415
+            text_string_to_metric_families,
+        )
+
+        with suppress(ValueError):  # whatever is there, it is not ours
+            for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
+                for sample in family.samples if only in ("", family.name) else ():
+                    labels = dict(sample.labels)
+                    library = {name: labels.pop(name, None) for name in self._library}
+                    if library == self._library:
+                        self.put(sample.name, family.documentation, sample.value, **labels)
+
+    def text(self) -> bytes:
+        """All of them in the text format of OpenMetrics."""
+        # Here, not above: it is an extra, and nobody else waits for it.
+        from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415
+        from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
+
+        registry = CollectorRegistry()
+        for name, (help_text, numbers) in self._known.items():
+            further = [label for label, _ in next(iter(numbers))]
+            gauge = Gauge(name, help_text, [*self._library, *further], registry=registry)
+            for labels, number in numbers.items():
+                gauge.labels(**self._library, **dict(labels)).set(number)
+        text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+        return text
+
+
+def _numbers(value: Value) -> Mapping[str, float]:
+    """A figure's numbers by label; a single number has an empty label."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, datetime):
+        return {"": value.timestamp()}
+    return {"": float(str(value))}

@@ -1,0 +1,146 @@
+"""Tells others how a run goes: `--ping` a monitor, `--after` a command. Neither can fail a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from enroll import __version__, clock
+from enroll.credentials import SECRET_VARIABLES
+from enroll.errors import ExitCode, UsageError
+from enroll.text.logs import log
+
+MOST_SECONDS = 10.0
+"""How long a ping or a command may keep the run; both together take no longer."""
+
+PING_SECONDS = 4.0
+"""Time limit for the connection of a ping, and for each wait for a part of its answer."""
+
+SHOWN_OUTPUT = 2_000
+"""Bytes of a failed command's output that the log shows, the last ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notifications:
+    """What to call: `ping` is the base URL of a check, as of healthchecks.io
+    (https://healthchecks.io/docs/http_api/), `after` a command line."""
+
+    ping: str | None = None
+    after: str | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for what cannot be called, before anything is done."""
+        if self.ping is not None:
+            parts = urlsplit(self.ping)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise UsageError(
+                    "--ping is not a URL that begins with http:// or https://. Give the URL of "
+                    "your monitor's check."
+                )
+        if self.after is not None:
+            try:
+                words = shlex.split(self.after)
+            except ValueError as error:
+                raise UsageError(
+                    f"--after cannot be split into words: {error}. Check its quotes."
+                ) from error
+            if not words:
+                raise UsageError("--after is empty. Give a command, or leave it out.")
+
+    def began(self) -> None:
+        """Ping that a run begins. Does not wait for the answer."""
+        if self.ping is not None:
+            _in_background(partial(_ping, self.ping, "start"))
+
+    def ended(self, exit_code: ExitCode, figures: str) -> None:
+        """Ping how the run has ended, and run the command with the `figures`, JSON, on its standard
+        input. Waits for both, `MOST_SECONDS` at most."""
+        until = clock.monotonic() + MOST_SECONDS
+        pinging = None
+        # Another run has this ledger: how it goes is what its own pings say.
+        if self.ping is not None and exit_code is not ExitCode.LEDGER_BUSY:
+            what = str(int(exit_code)) if exit_code else ""
+            pinging = _in_background(partial(_ping, self.ping, what))
+        if self.after is not None:
+            _run(shlex.split(self.after), figures)
+        if pinging is not None:
+            pinging.join(max(until - clock.monotonic(), 0.0))
+
+
+def _in_background(act: Callable[[], None]) -> threading.Thread:
+    # A daemon, because the process must not wait for a monitor that does not answer.
+    thread = threading.Thread(target=act, name="enroll-ping", daemon=True)
+    thread.start()
+    return thread
+
+
+def _ping(url: str, what: str) -> None:
+    """GET the URL, with `what` appended to its path."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/") + f"/{what}" if what else parts.path
+    target = urlunsplit(parts._replace(path=path))
+    try:
+        answer = requests.get(
+            target, timeout=PING_SECONDS, headers={"User-Agent": f"enroll/{__version__}"}
+        )
+        trouble = "" if answer.ok else f"it answered HTTP {answer.status_code}"
+    except requests.RequestException as error:
+        trouble = type(error).__name__
+    if trouble:
+        # Whoever has the URL can fake a ping, so only the host is shown.
+        host = parts.hostname
+        _warn(f"The ping to {host} failed ({trouble}). The run is not affected: check --ping.")
+
+
+def _run(words: Sequence[str], figures: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    # Files, not pipes: what the command leaves in the background may keep its output open.
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+        given.write(figures.encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(  # noqa: S603  # what the user has named
+                words,
+                stdin=given,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environ,
+                start_new_session=True,
+            )
+        except OSError as error:
+            _warn(f"The command of --after could not be started: {error.strerror}. Check --after.")
+            return
+        try:
+            process.wait(MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            _warn(
+                f"The command of --after took longer than {MOST_SECONDS:.0f} seconds and was "
+                "killed. Let it start longer work in the background."
+            )
+            return
+        if process.returncode:
+            output.seek(max(output.seek(0, os.SEEK_END) - SHOWN_OUTPUT, 0))
+            said = output.read().decode(errors="replace").strip()
+            _warn(
+                f"The command of --after ended with exit code {process.returncode}; the run is not "
+                f"affected.{f' It printed: {said}' if said else ''}"
+            )
+
+
+def _warn(message: str) -> None:
+    log("warning", f"Warning: {message}", {}, level=logging.WARNING)
