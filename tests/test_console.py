@@ -99,16 +99,16 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
     events = [json.loads(line) for line in done.err.splitlines()]
     kinds = ["connecting", "run_started", "row", "run_ended"]
     assert [event["event"] for event in events] == kinds
-    common = ["time", "level", "event", "message"]
+    common = ["time", "level", "event", "run", "message"]
     connecting, started, row, ended = events
-    assert [list(event)[:4] for event in events] == [common] * 4
-    assert list(connecting)[4:] == ["endpoint", "credentials"]
+    assert [list(event)[:5] for event in events] == [common] * 4
+    assert list(connecting)[5:] == ["endpoint", "credentials"]
     assert connecting["endpoint"] == box.endpoint
     assert connecting["credentials"].endswith("… (ENROLL_API_KEY and ENROLL_API_SECRET)")
-    assert list(started)[4:] == ["run", "endpoint", "group_id", "ledger", "manifest"]
-    assert list(row)[4:] == ["line", "user_id", "status", "code"]
-    assert list(ended)[4:] == [
-        "run", "exit_code", "rows", "errors", "calls", "refused", "limit", "ceiling", "spacing",
+    assert list(started)[5:] == ["endpoint", "group_id", "ledger", "manifest"]
+    assert list(row)[5:] == ["line", "user_id", "status", "code"]
+    assert list(ended)[5:] == [
+        "exit_code", "rows", "errors", "calls", "refused", "limit", "ceiling", "spacing",
         "seconds", "ledger", "results",
     ]  # fmt: skip
     assert row["line"] == 3
@@ -299,7 +299,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(stopped_clock: StoppedClock) ->
         for line in map(json.loads, log_lines.getvalue().splitlines())
         if line["event"] == "progress"
     ]
-    assert list(told)[4:] == ["done", "due", "failed", "in_doubt", "rate"]
+    assert list(told)[5:] == ["done", "due", "failed", "in_doubt", "rate"]
     assert (told["done"], told["failed"], told["in_doubt"], told["rate"]) == (4, 3, 3, 0.066)
 
 
@@ -416,9 +416,9 @@ def test_json_lines_say_when_the_service_is_away_and_when_it_is_back() -> None:
         for handler in list(LOGGER.handlers):
             LOGGER.removeHandler(handler)
     away, back = map(json.loads, stream.getvalue().splitlines())
-    assert list(away)[2:] == ["event", "message", "seconds", "code", "because"]
+    assert list(away)[2:] == ["event", "run", "message", "seconds", "code", "because"]
     assert (away["event"], away["seconds"], away["code"]) == ("unreached", 3.125, "TLS_FAILED")
-    assert list(back)[2:] == ["event", "message", "seconds"]
+    assert list(back)[2:] == ["event", "run", "message", "seconds"]
     assert (back["event"], back["seconds"]) == ("reached", 4.0)
 
 
@@ -697,7 +697,7 @@ def test_what_stops_a_command_before_it_begins_is_an_object_of_a_json_log(
     assert (done.code, done.out) == (code, "")
     *before, event = [json.loads(line) for line in done.err.splitlines()]
     assert [told["event"] for told in before] in ([], ["connecting"])
-    assert list(event) == ["time", "level", "event", "message", "exit_code"]
+    assert list(event) == ["time", "level", "event", "run", "message", "exit_code"]
     assert (event["level"], event["event"], event["exit_code"]) == ("error", "error", code)
     assert words in event["message"]
     assert not event["message"].startswith("Error")
@@ -718,7 +718,7 @@ def test_notes_are_records_of_a_json_log(archive: Archive, command: Command) -> 
     for text in (done.err, logged):
         events = [json.loads(line) for line in text.splitlines()]
         (note,) = [event for event in events if event["event"] == "note"]
-        assert list(note) == ["time", "level", "event", "message"]
+        assert list(note) == ["time", "level", "event", "run", "message"]
         assert (note["level"], "--encoding" in note["message"]) == ("warning", True)
     done = command(*RUN, "--log-format", "json")
     levels = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -434,7 +435,9 @@ def _perform(
         summary=given["summary"],
         metrics=given["metrics_file"],
         log=given["log_file"],
-        notifications=Notifications(ping=given["ping"], after=given["after"]),
+        notifications=Notifications(
+            ping=given["ping"], after=given["after"], environment=os.environ
+        ),
     )
     publications.check(settings)
     stream = LastingStream(sys.stderr)

@@ -126,7 +126,7 @@ def _tally(name: str, **shown: Any) -> Figure[Report]:
 
 OF_RUN: Sequence[Figure[Report]] = (
     Figure("library_created", lambda run: run.place.library.add_time),
-    Figure("run", lambda run: run.place.run, log="run"),
+    Figure("run", lambda run: run.place.run),
     Figure("run_exit_code", lambda run: int(run.exit_code), in_json=False, log="exit_code"),
     Figure(
         "rows",

@@ -9,9 +9,9 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
@@ -35,10 +35,12 @@ SHOWN_OUTPUT = 2_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notifications:
     """What to call: `ping` is the base URL of a check, as of healthchecks.io
-    (https://healthchecks.io/docs/http_api/), `after` a command line."""
+    (https://healthchecks.io/docs/http_api/), `after` a command line. The command has the variables
+    of `environment`, without key and secret."""
 
     ping: str | None = None
     after: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
         """Raise UsageError for what cannot be called, before anything is done."""
@@ -74,7 +76,9 @@ class Notifications:
             what = str(int(exit_code)) if exit_code else ""
             pinging = _in_background(partial(_ping, self.ping, what))
         if self.after is not None:
-            _run(shlex.split(self.after), figures)
+            given = self.environment.items()
+            safe = {name: value for name, value in given if name not in SECRET_VARIABLES}
+            _run(shlex.split(self.after), figures, environment=safe)
         if pinging is not None:
             pinging.join(max(until - clock.monotonic(), 0.0))
 
@@ -104,8 +108,7 @@ def _ping(url: str, what: str) -> None:
         _warn(f"The ping to {host} failed ({trouble}). The run is not affected: check --ping.")
 
 
-def _run(words: Sequence[str], figures: str) -> None:
-    environ = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+def _run(words: Sequence[str], figures: str, *, environment: Mapping[str, str]) -> None:
     # Files, not pipes: what the command leaves in the background may keep its output open.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
         given.write(figures.encode())
@@ -116,7 +119,7 @@ def _run(words: Sequence[str], figures: str) -> None:
                 stdin=given,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environ,
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:
