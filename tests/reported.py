@@ -8,12 +8,22 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import Changes, LibraryIdentity, Point, RunEnd, RunPace, RunStart, ledger_at
+from enroll.ledger import (
+    Changes,
+    Finding,
+    LibraryIdentity,
+    Point,
+    RunEnd,
+    RunPace,
+    RunStart,
+    Searched,
+    ledger_at,
+)
 from enroll.model import FaceRecord, RowRecord, Status
 
 STAFF = LibraryIdentity(host="host", group_id="staff", add_time="2026-01-01T00:00:00Z")
@@ -40,7 +50,12 @@ class Person:
 
 
 def write(
-    folder: Path, people: Sequence[Person], *, name: str = "staff.csv", course: bool = True
+    folder: Path,
+    people: Sequence[Person],
+    *,
+    name: str = "staff.csv",
+    course: bool = True,
+    command: str = "run",
 ) -> Path:
     """The manifest of these people in the folder, and a ledger after a run of it; returns the
     ledger's path."""
@@ -61,6 +76,7 @@ def write(
         manifest=str(manifest.resolve()),
         manifest_sha256="",
         options={},
+        command=command,
         endpoint="https://host",
         photo_root=str(folder.resolve()),
     )
@@ -80,6 +96,31 @@ def write(
     finally:
         ledger.close()
     return path
+
+
+def token(number: int) -> str:
+    """The token of the person with this number, from 1."""
+    return f"{number:032x}"
+
+
+def find(
+    ledger: Path, found: Mapping[int, Sequence[Finding]], *, held: Collection[int] = ()
+) -> None:
+    """Record what searches with the photos of people have found; `held` ones have no token."""
+    opened = ledger_at(ledger).open(STAFF)
+    searched = [
+        Searched(
+            face_id=number,
+            face_token=None if number in held else token(number),
+            at=1_767_225_600_000,
+            run=1,
+            findings=findings,
+        )
+        for number, findings in found.items()
+    ]
+    opened.record(Changes(searched=searched))
+    opened.commit()
+    opened.close()
 
 
 def _changes(root: Path, number: int, person: Person, run: int) -> Changes:
@@ -104,7 +145,7 @@ def _changes(root: Path, number: int, person: Person, run: int) -> Changes:
         user_id=person.user_id,
         sha256=sha256,
         status=person.status,
-        face_token=f"{number:032x}" if enrolled else None,
+        face_token=token(number) if enrolled else None,
         code=person.code,
         message=person.message,
         prepared=person.prepared,
@@ -131,11 +172,14 @@ class Page:
     facts: dict[str, Any]
     lines: dict[str, list[Any]]
     same: list[dict[str, Any]]
+    pairs: list[list[dict[str, Any]]]
 
     @property
     def everything(self) -> str:
         """All text in it, packed or not."""
-        return "\n".join([self.html, json.dumps([self.lines, self.same], ensure_ascii=False)])
+        return "\n".join(
+            [self.html, json.dumps([self.lines, self.same, self.pairs], ensure_ascii=False)]
+        )
 
 
 def read(path: Path) -> Page:
@@ -144,8 +188,9 @@ def read(path: Path) -> Page:
     facts = json.loads(_blocks(html, 'type="application/json" id="facts"')[0])
     blocks = [_unpacked(text) for text in _blocks(html, 'type="text/plain" class="rows"')]
     same = [_unpacked(text) for text in _blocks(html, 'type="text/plain" class="same"')]
+    pairs = [_unpacked(text) for text in _blocks(html, 'type="text/plain" class="pairs"')]
     lines = {name: [one for block in blocks for one in block[name]] for name in facts["columns"]}
-    return Page(html, facts, lines, same[0] if same else [])
+    return Page(html, facts, lines, same[0] if same else [], pairs[0] if pairs else [])
 
 
 def _blocks(html: str, attributes: str) -> list[str]:

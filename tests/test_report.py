@@ -27,6 +27,7 @@ from enroll.report import files
 from enroll.report.chart import courses
 from enroll.report.files import safe_name
 from enroll.report.lines import IN_DOUBT, UNKNOWN
+from enroll.report.pairs import PairGroup
 from enroll.report.texts import table_of, texts_of
 from enroll.settings import Language
 from enroll.text import remedies
@@ -293,7 +294,7 @@ def test_a_workbook_has_its_pictures_in_their_rows_and_only_text(command: Comman
     assert command("report", "o.xlsx", "--ledger", "ledger.sqlite").code == 0
     assert (command.folder / "o.xlsx").stat().st_mode & 0o777 == 0o600
     book = load_workbook(command.folder / "o.xlsx")
-    assert book.sheetnames == ["attention", "entries", "runs"]
+    assert book.sheetnames == ["attention", "identical", "changes", "entries", "runs"]
     sheet = book["attention"]
     assert sheet.freeze_panes == "A2"
     assert sheet.auto_filter.ref is not None
@@ -305,6 +306,14 @@ def test_a_workbook_has_its_pictures_in_their_rows_and_only_text(command: Comman
     assert {cell.data_type for cell in cells} == {"s"}
     assert [cell.value for cell in book["runs"][1]][:3] == ["Run", "Command", "Started"]
     assert "00042" in [cell.value for cell in book["entries"]["A"]]
+    same = [[cell.value for cell in row] for row in book["identical"].iter_rows(min_row=2)]
+    assert [row[2:] for row in same] == [
+        ["p8", "Hal", "t1.jpg", "9"],
+        ["p9", "Ida", "t2.jpg", "10"],
+    ]
+    assert [row[0] for row in same] == ["1", "1"]
+    done = {row[0].value: row[1].value for row in book["changes"].iter_rows(min_row=2)}
+    assert done["turned upright"] == "1"
 
 
 def test_without_a_manifest_the_ledgers_entries_are_reported(command: Command) -> None:
@@ -371,9 +380,10 @@ def test_every_reason_has_advice_and_no_translation_invents_one() -> None:
     assert set(english.status) >= {status.value for status in Status}
     for language in (Language.DE, Language.ZH):
         own, whole = table_of(language), table_of(Language.EN)
-        for table in ("text", "status", "reason"):
+        for table in ("text", "status", "reason", "pairs"):
             assert set(own[table]) - set(whole[table]) == set(), language
         assert set(own["reason"]) == set(whole["reason"]), language
+        assert set(own["pairs"]) == set(whole["pairs"]) == set(PairGroup), language
         fields = re.compile(r"\{\w+\}")
         for key, text in own["text"].items():
             known = set(fields.findall(whole["text"][key]))

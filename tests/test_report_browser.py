@@ -15,8 +15,9 @@ import firefox
 import pytest
 from archive import portrait
 from real_command import Command
-from reported import Person, write
+from reported import Person, find, token, write
 
+from enroll.ledger import Finding, FindingKind
 from enroll.model import Status
 
 pytest.importorskip("playwright.sync_api")
@@ -43,7 +44,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of 260 rows, of which 62 need a person."""
+    """A report of 262 rows, of which 62 need a person, and of 22 pairs of faces."""
     folder = tmp_path_factory.mktemp("report") / "archive"
     folder.mkdir()
     for number in range(5):
@@ -64,7 +65,22 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Person("t1", "Twin", "1.jpg", content="same"),
         Person("t2", "Twin", "2.jpg", content="same"),
     ]
-    write(folder, people)
+    ledger = write(folder, people)
+    # Rows of E100 to E139 resemble each other in pairs, and others other programs' faces.
+    pairs = {n: [(token(n + 1), f"E{n}", 85 + n / 10)] for n in range(101, 141, 2)}
+    strangers = {151: [("a", "E5-other", 99.5)], 153: [("b", HOSTILE, 99.0)]}
+    find(
+        ledger,
+        {
+            number: [
+                Finding(
+                    kind=FindingKind.LOOKALIKE, other_token=other, other_user_id=who, score=score
+                )
+                for other, who, score in found
+            ]
+            for number, found in (pairs | strangers).items()
+        },
+    )
     command = Command(home=folder / "home", folder=folder)
     arguments = ("--ledger", "ledger.sqlite", "--by", "Department")
     assert command("report", "out.html", *arguments).code == 0
@@ -174,7 +190,33 @@ def test_a_group_opens_and_shows_its_rows_with_pictures(page: Page) -> None:
     expect(page.locator("#twins .twin")).to_have_count(1)
 
 
+def test_pairs_of_faces_are_shown_side_by_side_with_their_commands(page: Page) -> None:
+    pairs = page.locator(".faces .pair")
+    expect(pairs).to_have_count(12)
+    expect(pairs.first.locator(".score")).to_have_text("Score 99.5")
+    expect(pairs.first.locator(".photo.none")).to_have_text("no photo on record")
+    page.locator(".faces .more").click()
+    expect(pairs).to_have_count(22)
+    page.locator("#filters").get_by_label("Department").select_option("Ops")
+    expect(page.locator(".faces .number")).to_have_text("20")  # one of each pair, and no stranger
+    page.get_by_label("Search").fill("e139")
+    expect(page.locator(".faces .number")).to_have_text("1")
+    first, second = pairs.locator("figure").all()
+    expect(first.locator(".who")).to_have_text("E138")
+    for side in (first, second):
+        picture = side.locator("img")
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 20)")
+    assert first.bounding_box()["y"] == second.bounding_box()["y"]  # type: ignore[index]
+    pairs.locator("summary").click()
+    expect(pairs.locator("code").last).to_contain_text("enroll audit --accept E138,E139 ")
+    pairs.locator(".copy").last.click()
+    expect(pairs.locator(".copy").last).to_have_text("Copied")
+    page.get_by_label("Search").fill("nobody")
+    expect(page.locator(".faces")).to_be_hidden()
+
+
 def test_hostile_texts_are_shown_and_do_nothing(page: Page) -> None:
+    expect(page.locator(".pair .who", has_text="onerror")).to_have_count(1)
     page.get_by_label("Search").fill("x1")
     cells = page.locator("#entries tbody tr").first.locator("td")
     shown = HOSTILE.replace("\u202e", "\\u202e")
@@ -228,6 +270,10 @@ def test_a_screen_reader_hears_what_there_is(page: Page) -> None:
         'searchbox "Search"',
         'combobox "Status"',
         'table "All entries"',
+        'heading "Faces that resemble another person" [level=2]',
+        'heading "Two ids with the same face" [level=3]',
+        "paragraph: Score 99.5",
+        'figure "E150 Name 150',
         'columnheader "Id"',
         'img "Run 1: calls in flight, answered and refused over time"',
         'navigation "Sections"',
@@ -243,6 +289,7 @@ def test_a_print_has_the_rows_of_every_group(page: Page) -> None:
     page.evaluate(
         "addEventListener('beforeprint', () => {"
         " document.body.dataset.cards = document.querySelectorAll('.card').length;"
+        " document.body.dataset.pairs = document.querySelectorAll('.pair').length;"
         " document.body.dataset.rows = document.querySelectorAll('#entries tbody tr').length; })"
     )
     printed = page.pdf(format="A4")
@@ -250,6 +297,7 @@ def test_a_print_has_the_rows_of_every_group(page: Page) -> None:
     assert printed.count(b"/Type /Page\n") >= 4
     assert page.evaluate("document.body.dataset.cards") == "62"
     assert page.evaluate("document.body.dataset.rows") == "262"
+    assert page.evaluate("document.body.dataset.pairs") == "22"
     expect(page.locator("#entries tbody tr")).to_have_count(50)
 
 

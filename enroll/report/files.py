@@ -93,10 +93,21 @@ def write_reports(settings: ReportSettings) -> Iterator[str]:
         ) from error
     for path, scope in zip(paths, findings.scopes, strict=True):
         yield _told(scope, path, _write(path, findings, scope, settings))
-    others = sum(1 for _ in settings.output.iterdir()) - len(paths)
+    yield from _left(findings, settings.output, len(paths))
+
+
+def _left(findings: Findings, folder: Path, written: int) -> Iterator[str]:
+    """What is in none of the files, and what else is in their folder."""
+    if findings.stray:
+        verb = "is" if findings.stray == 1 else "are"
+        yield (
+            f"{amount(findings.stray, 'pair')} of faces {verb} in no file, as neither person is in "
+            "the list: a report without --split shows them."
+        )
+    others = sum(1 for _ in folder.iterdir()) - written
     if others:
         left = "was left as it was" if others == 1 else "were left as they were"
-        yield f"{amount(others, 'other file')} in {settings.output} {left}."
+        yield f"{amount(others, 'other file')} in {folder} {left}."
 
 
 def _suffix(settings: ReportSettings) -> str:
@@ -144,9 +155,11 @@ def _write(path: Path, findings: Findings, scope: Scope, settings: ReportSetting
 def _told(scope: Scope, path: Path, pictures: Pictures) -> str:
     left = f"; {amount(pictures.left_out, 'picture')} left out" if pictures.left_out else ""
     need = "needs" if scope.in_need == 1 else "need"
+    compared = scope.pair_counts.total()
+    pairs = f"{amount(compared, 'pair')} of faces to compare, " if compared else ""
     return (
         f"{path}: {amount(scope.total, 'row')}, {scope.in_need:,} {need} a person, "
-        f"{amount(len(pictures.made), 'picture')}{left}."
+        f"{pairs}{amount(len(pictures.made), 'picture')}{left}."
     )
 
 

@@ -15,6 +15,7 @@ from enroll.manifest.manifest import Manifest
 from enroll.model import Status
 from enroll.photos import PhotoStore
 from enroll.report.lines import Line, Origin, find_manifest, origin_of
+from enroll.report.pairs import FacePair, PairGroup, PairsOfFaces
 from enroll.visible import path_text, visible
 
 KEPT_LINES = 50_000
@@ -59,7 +60,8 @@ class Scope:
     """All that one file says: of every line, or of those with one `value` of --by.
 
     The counts are complete. `attention`, by reason, and `others` hold only some of the lines.
-    `more_same` says that there may be further photos like those in `same`.
+    `more_same` says that there may be further photos like those in `same`, and `more_pairs` that
+    there are further pairs of faces.
     """
 
     value: str | None = None
@@ -71,6 +73,9 @@ class Scope:
     others: list[Line] = field(default_factory=list)
     same: list[SamePhoto] = field(default_factory=list)
     more_same: bool = False
+    pairs: dict[PairGroup, list[FacePair]] = field(default_factory=dict)
+    pair_counts: Counter[PairGroup] = field(default_factory=Counter)
+    more_pairs: bool = False
 
     @property
     def total(self) -> int:
@@ -85,6 +90,24 @@ class Scope:
     def by_reason(self) -> list[tuple[str, list[Line]]]:
         """The lines that need a person and are kept, by their reasons, the most frequent first."""
         return [(reason, self.attention[reason]) for reason, _ in self.reasons.most_common()]
+
+    def add_pair(self, pair: FacePair) -> None:
+        """Count and keep a pair of faces."""
+        self.pair_counts[pair.group] += 1
+        self.pairs.setdefault(pair.group, []).append(pair)
+
+    def all_pairs(self) -> list[FacePair]:
+        """The pairs that are kept, group by group."""
+        return [pair for pairs in self.pairs.values() for pair in pairs]
+
+    def halve_pairs(self) -> None:
+        """Keep the first half of the pairs in each group."""
+        for group, pairs in self.pairs.items():
+            self.pairs[group] = pairs[: len(pairs) // 2]
+
+    def halve_same(self) -> None:
+        """Keep the first half of the groups of identical photos."""
+        self.same, self.more_same = self.same[: len(self.same) // 2], True
 
     def add(self, line: Line, *, most: int) -> None:
         """Count a line, and keep it if it is among the first `most` of its kind."""
@@ -106,7 +129,8 @@ class Findings:
     """What was found, for one file or for several.
 
     `manifest` is its path, empty if the lines are the ledger's; `missing` says why, if there should
-    be one. `options` are those that it was opened with. `by` is the name of the column.
+    be one. `options` are those that it was opened with. `by` is the name of the column. `stray` is
+    how many pairs of faces are in no scope, as neither person has a row.
     """
 
     identity: LibraryIdentity
@@ -117,6 +141,7 @@ class Findings:
     photos: PhotoStore | None
     by: str
     scopes: Sequence[Scope]
+    stray: int
 
 
 @dataclass(slots=True)
@@ -158,7 +183,9 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
     scopes = [Scope(value) for value in values if asked.split] or [Scope()]
     repeated = reader.repeated_photos(most=SAME_KEPT)
     alike = {sha256: _Alike() for sha256 in repeated}
-    _count(origin, asked, scopes, alike, hidden=frozenset(values) if asked.mask else frozenset())
+    pairs = _pairs(origin, asked)
+    hidden = frozenset(values) if asked.mask else frozenset()
+    _count(origin, asked, scopes, alike=alike, pairs=pairs, hidden=hidden)
     for one in alike.values():
         if len(one.people) > 1:
             for scope in one.scopes.values():
@@ -174,29 +201,61 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
         photos=origin.photos,
         by="" if origin.by is None else visible(origin.by.strip()),
         scopes=scopes,
+        stray=_add_pairs(pairs, scopes, asked),
     )
+
+
+def _pairs(origin: Origin, asked: Asked) -> PairsOfFaces:
+    """The ledger's pairs, whose paths are relative to where its last run had its photos."""
+    reader = origin.reader
+    root = "" if reader.photo_root == origin.root else reader.photo_root
+    return PairsOfFaces(reader.pairs(), asked.statuses, root=root, masked=asked.mask)
+
+
+def _add_pairs(pairs: PairsOfFaces, scopes: Sequence[Scope], asked: Asked) -> int:
+    """Put every pair into the scopes of both people; returns how many are in none."""
+    of_value = {scope.value: scope for scope in scopes}
+    stray = 0
+    for pair in pairs.shown():
+        if not asked.split:
+            scopes[0].add_pair(pair)
+            continue
+        stray += not pair.values
+        for value in pair.values:
+            of_value[value].add_pair(pair.of_file(value, masked=asked.mask))
+    for scope in scopes:
+        scope.more_pairs = pairs.more
+    return stray
 
 
 def _count(
     origin: Origin,
     asked: Asked,
     scopes: Sequence[Scope],
-    alike: Mapping[str, _Alike],
     *,
+    alike: Mapping[str, _Alike],
+    pairs: PairsOfFaces,
     hidden: frozenset[str],
 ) -> None:
-    """Put every line into its scope, and with those of the same photo. Raises UsageError for a user
-    id that is a value of --by, where these are to be `hidden`, or would be in a file's name."""
+    """Put every line into its scope, with those of the same photo, and with its person's pairs.
+    Raises UsageError for a user id that is a value of --by, where these are to be `hidden`, or
+    would be in a file's name."""
     of_value = {scope.value: scope for scope in scopes}
     most = max(KEPT_LINES // len(scopes), 200)
     for entry, value, line in origin.lines():
-        if asked.statuses and line.status not in asked.statuses:
+        asked_for = not asked.statuses or line.status in asked.statuses
+        paired = entry.user_id in pairs.people
+        if not (asked_for or paired):
             continue
         named = asked.split and line.group != value  # masked, as it has the user id in it
         if hidden and (named or (entry.user_id and entry.user_id in hidden)):
             raise UsageError(
                 f"The column {asked.by!r} has user ids, and --mask hides them: leave out one."
             )
+        if paired:
+            pairs.add(entry.user_id, value, line)
+        if not asked_for:
+            continue
         scope = of_value.get(value, scopes[0])
         scope.add(line, most=most)
         if entry.sha256 in alike and line.status is Status.ENROLLED:

@@ -1,4 +1,5 @@
-"""The commands that a report names: how the last run was started, and what helps with a reason."""
+"""The commands that a report names: how the last run was started, and what helps with a reason or a
+pair of faces."""
 
 from __future__ import annotations
 
@@ -8,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from enroll.ledger import RUN
+from enroll.model import Status
 from enroll.report.findings import Findings
 from enroll.report.lines import IN_DOUBT
+from enroll.report.pairs import FacePair, PairGroup
+from enroll.session.resemblance import LOOKALIKE, UNLIKE_BEFORE
 from enroll.settings import DEFAULT_ENDPOINT, default_ledger_path
 from enroll.text.wording import option_pair
+from enroll.visible import visible
 
 _OPTIONS: Mapping[str, str] = {
     "NO_FACE_FOUND": "--multi-oriented-detection --retry NO_FACE_FOUND",
@@ -35,6 +40,7 @@ class Commands:
         self._known = text_known
         self._place = _place(findings, ledger, run.start.endpoint if run is not None else "")
         verb = RUN if run is None else run.start.command
+        self._syncs = verb != RUN
         manifest = findings.manifest or (run.start.manifest if run is not None else "")
         self._run = ["enroll", verb, manifest or "LIST", *self._place, *_given(findings.options)]
 
@@ -44,15 +50,62 @@ class Commands:
         if code == IN_DOUBT:
             by_hand = ["enroll", "resolve", *self._place, "--user-id", "ID", "--not-added"]
             return [shlex.join(self._run), shlex.join(by_hand)]
+        if code in (LOOKALIKE, UNLIKE_BEFORE):
+            return [shlex.join(self._run), self._accept("ID1,ID2")]
         if code not in self._known:
             return [f"{shlex.join(self._run)} --retry {shlex.quote(code)}"]
         again = shlex.join(self._run)
         return [again, f"{again} {_OPTIONS[code]}"] if code in _OPTIONS else [again]
 
+    def comparing(self, group: PairGroup, pairs: Sequence[FacePair]) -> list[tuple[str, str]]:
+        """What to run once these pairs of a group are compared, each with the key of its label."""
+        found = [("command", shlex.join(self._run))]
+        if group is PairGroup.NOT_ITSELF:
+            return [("command_verify", shlex.join(["enroll", "verify", *self._place])), *found]
+        # A sync deletes what is no longer in the list. Two photos that are held are not in use.
+        if not self._syncs and not all(map(_both_held, pairs)):
+            found.insert(0, ("command_remove", self._remove("FILE")))
+        return [*found, ("command_accept", self._accept("ID1,ID2"))]
+
+    def accepting(self, pair: FacePair) -> str:
+        """What accepts this pair; empty where nothing can, or its ids may not be shown."""
+        if pair.group is PairGroup.NOT_ITSELF or not _typed(pair):
+            return ""
+        return self._accept(",".join(pair.ids or ()))
+
+    def removing(self, pair: FacePair) -> list[tuple[str, str]]:
+        """Whose faces could be removed because of this pair, and what does that."""
+        if self._syncs or pair.group is PairGroup.NOT_ITSELF or not _typed(pair):
+            return []
+        people = dict.fromkeys(pair.ids or ())
+        if pair.status is Status.HELD:  # the first one's photo was not sent
+            people = dict.fromkeys([] if _both_held(pair) else (pair.ids or ())[1:])
+        return [
+            (one, f"echo {shlex.quote(one)} > wrong.txt && {self._remove('wrong.txt')}")
+            for one in people
+        ]
+
+    def _accept(self, ids: str) -> str:
+        return shlex.join(["enroll", "audit", "--accept", ids, *self._place])
+
+    def _remove(self, file: str) -> str:
+        return shlex.join(["enroll", "remove", "--user-ids", file, *self._place])
+
     @property
     def export(self) -> str:
         """What writes every entry to a file."""
         return shlex.join(["enroll", "export", "all.xlsx", *self._place])
+
+
+def _both_held(pair: FacePair) -> bool:
+    return pair.status is Status.HELD and pair.group is PairGroup.SWAPPED
+
+
+def _typed(pair: FacePair) -> bool:
+    """Whether both ids are known, and can be typed in a pair: other programs have their own rules
+    for them."""
+    ids = pair.ids or ("",)
+    return all(one and visible(one) == one and "," not in one for one in ids)
 
 
 def _given(options: Mapping[str, Any]) -> Iterator[str]:

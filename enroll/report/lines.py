@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from enroll.commands.run_closing import results_lookup
 from enroll.commands.run_input import options_of_key
@@ -24,7 +24,9 @@ from enroll.visible import named_path, path_text, visible
 IN_DOUBT, UNKNOWN = "IN_DOUBT", "UNKNOWN"
 """Reasons of rows in doubt, whatever their code, and of those without one."""
 
-NEEDS_A_PERSON = frozenset({Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT})
+NEEDS_A_PERSON = frozenset(
+    {Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT, Status.HELD}
+)
 
 
 LEAST_IN_GROUP = 4
@@ -110,19 +112,16 @@ class Origin:
 
     def _line(self, number: int, entry: Entry, group: str) -> Line:
         message = sentence(entry.error, entry.status, entry.message) if entry.error else ""
-        user_id, user_data, image = entry.user_id, entry.user_data, entry.image
         if self.masked:
-            # A message may name another person's photo, and a path may be named after anybody's id.
-            user_id, message = mask(user_id), ""
-            user_data = user_data.replace(entry.user_id, user_id) if entry.user_id else user_data
+            message = ""  # it may name another person's photo
             if len(entry.user_id) >= LEAST_IN_GROUP:
-                group = group.replace(entry.user_id, user_id)
-            image = "/".join(map(_masked_part, image.split("/")))
+                group = group.replace(entry.user_id, mask(entry.user_id))
+        texts = shown_texts(entry.user_id, entry.user_data, entry.image, masked=self.masked)
         return Line(
             number=number,
-            user_id=visible(user_id),
-            user_data=visible(user_data),
-            image=visible(image),
+            user_id=texts.user_id,
+            user_data=texts.user_data,
+            image=texts.image,
             status=entry.status,
             code=entry.error,
             message=visible(message),
@@ -132,6 +131,24 @@ class Origin:
             group=group,
             photo=entry.image,
         )
+
+
+class ShownTexts(NamedTuple):
+    """What identifies a row, as it is shown."""
+
+    user_id: str
+    user_data: str
+    image: str
+
+
+def shown_texts(user_id: str, user_data: str, image: str, *, masked: bool) -> ShownTexts:
+    """These texts, safe to show; masked, without the user id, and without the names in the path,
+    which may be named after anybody's id."""
+    if masked:
+        hidden = mask(user_id)
+        user_data = user_data.replace(user_id, hidden) if user_id else user_data
+        user_id, image = hidden, "/".join(map(_masked_part, image.split("/")))
+    return ShownTexts(visible(user_id), visible(user_data), visible(image))
 
 
 def shown_value(cell: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from enroll.errors import UsageError
 from enroll.report.findings import Findings, Scope
 from enroll.report.lines import Line
-from enroll.report.pictures import Pictures, make_pictures, photos_of
+from enroll.report.pairs import FacePair
+from enroll.report.pictures import Pictures, make_pictures, wanted_photos
 from enroll.report.sections import COLUMNS, PICTURES_IN_BLOCK, PageSettings, Sections
 from enroll.report.texts import TEMPLATES, Texts
 from enroll.text.files import new_file
@@ -33,6 +34,9 @@ _TAG_BYTES = 60
 SPARE = 8_000
 """Bytes by which the page may grow when its last numbers are known."""
 
+_SHOWN, _NO_PHOTO, _WITHHELD = range(3)
+"""Of a face in a pair: whether there can be a picture of it."""
+
 MARKER = "<!-- what was gathered goes here -->"
 
 
@@ -46,8 +50,11 @@ def write_page(
     if room < 0:
         raise UsageError(f"No report fits into {size(settings.max_bytes)}. Raise --max-size.")
     attention = [line for _, lines in scope.by_reason() for line in lines]
+    page.limit_pairs(room // 4)
     page.limit_twins(room // 4)
-    photos = list(dict.fromkeys([*photos_of(attention), *page.twin_photos()]))
+    photos = wanted_photos(
+        attention, scope.all_pairs(), [*page.twin_photos()], most=settings.most_pictures
+    )
     pictures = make_pictures(
         photos,
         findings.photos,
@@ -55,8 +62,8 @@ def write_page(
         room=_room_for_pictures(page, attention, room, count=len(photos)),
     )
     made = [*_picture_blocks(pictures)]
-    twins = page.twins(pictures)
-    room -= sum(map(len, made)) + len(twins)
+    compared = page.pairs(pictures) + page.twins(pictures)
+    room -= sum(map(len, made)) + len(compared)
     blocks = _fitting(page.blocks(attention, pictures), room)
     kept = min(len(blocks) * BLOCK_LINES, len(attention))
     if kept == len(attention):
@@ -65,14 +72,15 @@ def write_page(
         blocks += rest
     head, script, tail = page.around(pictures, kept)
     with new_file(path) as new:
-        for part in (head, *blocks, twins, script, *made, tail):
+        for part in (head, *blocks, compared, script, *made, tail):
             new.file.write(part.encode())
     return pictures
 
 
 def _room_for_pictures(page: _Page, attention: Sequence[Line], room: int, *, count: int) -> int:
     """Bytes that pictures may have before they are encoded as text, if `count` are wanted."""
-    room -= len(page.twins(Pictures())) + sum(map(len, page.blocks(attention, Pictures())))
+    room -= len(page.pairs(Pictures())) + len(page.twins(Pictures()))
+    room -= sum(map(len, page.blocks(attention, Pictures())))
     smallest = min(count, page.settings.most_pictures) * SMALLEST_PICTURE
     others = _fitting(page.blocks(page.scope.others, Pictures()), room - smallest)
     room -= sum(map(len, others)) + _TAG_BYTES * (count // PICTURES_IN_BLOCK + 1)
@@ -118,7 +126,6 @@ class _Page:
         self, findings: Findings, scope: Scope, texts: Texts, settings: PageSettings
     ) -> None:
         self.scope, self.settings = scope, settings
-        self._same = scope.same
         self._sections = Sections(findings, scope, texts, settings)
         self._plain = {
             reason
@@ -157,20 +164,50 @@ class _Page:
         ]
         return dict(zip(COLUMNS, map(list, zip(*found, strict=True)), strict=True))
 
+    def limit_pairs(self, room: int) -> None:
+        """Keep no more pairs of faces than take so many bytes."""
+        while self.scope.all_pairs() and len(self.pairs(Pictures())) > room:
+            self.scope.halve_pairs()
+
+    def pairs(self, pictures: Pictures) -> str:
+        """The pairs of faces as a block, group by group; "" if there are none."""
+        if not self.scope.pair_counts:
+            return ""
+        places = _places(pictures)
+        groups = [
+            [self._pair(pair, places) for pair in pairs] for pairs in self.scope.pairs.values()
+        ]
+        return packed(groups, "pairs")
+
+    def _pair(self, pair: FacePair, places: Mapping[str, int]) -> dict[str, Any]:
+        return {
+            "scores": pair.scores,
+            "status": pair.status.value,
+            "sides": [
+                (
+                    *(side.user_id, side.user_data, side.image, side.number, side.group),
+                    places.get(side.photo, -1),
+                    _WITHHELD if side.withheld else _SHOWN if side.photo else _NO_PHOTO,
+                )
+                for side in pair.sides
+            ],
+            "accept": self._sections.commands.accepting(pair),
+            "remove": self._sections.commands.removing(pair),
+        }
+
     def limit_twins(self, room: int) -> None:
         """Keep no more groups of identical photos than take so many bytes."""
         while len(self.twins(Pictures())) > room:
-            self._same = self._same[: len(self._same) // 2]
-            self.scope.more_same = True
+            self.scope.halve_same()
 
     def twins(self, pictures: Pictures) -> str:
         """The groups of identical photos as a block; "" if there are none."""
-        if not self._same:
+        if not self.scope.same:
             return ""
         places = _places(pictures)
         groups = {group: place for place, group in enumerate(self._sections.groups)}
         same = []
-        for one in self._same:
+        for one in self.scope.same:
             people = [
                 (
                     *(line.user_id, line.user_data, line.image, line.number),
@@ -184,7 +221,7 @@ class _Page:
 
     def twin_photos(self) -> Iterator[str]:
         """The photos that are shown of identical ones."""
-        return (one.lines[0].photo for one in self._same)
+        return (one.lines[0].photo for one in self.scope.same)
 
     def around(self, pictures: Pictures, kept: int) -> tuple[str, str, str]:
         """The page before the lines, between them and the pictures, and after these; `kept` lines

@@ -15,6 +15,7 @@ from enroll import threads
 from enroll.model import Fault
 from enroll.photos import PhotoCode, PhotoStore, thumbnail
 from enroll.report.lines import Line
+from enroll.report.pairs import FacePair
 from enroll.threads import Threads
 
 READERS = 4
@@ -54,11 +55,22 @@ class Pictures:
     left_out: int = 0
 
 
-def photos_of(lines: Sequence[Line]) -> list[str]:
-    """The photos of lines. Those that were missing come last, so that they take no other's place
-    where only some get a picture."""
-    there = sorted(lines, key=lambda line: line.code == PhotoCode.MISSING)
-    return [line.photo for line in there]
+def wanted_photos(
+    attention: Sequence[Line],
+    pairs: Sequence[FacePair] = (),
+    others: Sequence[str] = (),
+    *,
+    most: int,
+) -> list[str]:
+    """The photos of which a report has pictures, in the order in which they get one.
+
+    A pair without pictures says little, so half of the `most` are for pairs first. Photos that were
+    missing come last among those that need attention, so that they take no other's place.
+    """
+    faces = list(dict.fromkeys(side.photo for pair in pairs for side in pair.sides))
+    there = sorted(attention, key=lambda line: line.code == PhotoCode.MISSING)
+    photos = [*faces[: most // 2], *(line.photo for line in there), *faces, *others]
+    return [photo for photo in dict.fromkeys(photos) if photo]
 
 
 def make_pictures(

@@ -17,6 +17,7 @@ from enroll.report.fixes import Commands
 from enroll.report.lines import NEEDS_A_PERSON
 from enroll.report.pictures import Pictures
 from enroll.report.texts import Texts
+from enroll.session.resemblance import LOOKALIKE, UNLIKE_BEFORE
 from enroll.text.wording import size
 
 PICTURES_IN_BLOCK = 100
@@ -59,7 +60,7 @@ class Sections:
         self.groups = list(scope.groups)
         self.edits = ["", *sorted(filter(None, scope.edits))]
         known = {reason for reason in self.reasons if texts.knows(reason)}
-        self._commands = Commands(findings, settings.ledger, text_known=known)
+        self.commands = Commands(findings, settings.ledger, text_known=known)
 
     def words(self, pictures: Pictures, kept: int) -> dict[str, Any]:
         """The template's variables; the first `kept` lines are in the page."""
@@ -88,13 +89,16 @@ class Sections:
             "pictures_left_out": pictures.left_out,
             "by": findings.by,
             **self._groups(),
+            "pair_groups": self._pair_groups(),
+            "pair_total": scope.pair_counts.total(),
+            "more_pairs": scope.more_pairs,
             "same_count": len(scope.same),
             "more_same": scope.more_same,
             "edits": self._edits(),
             "courses": courses(findings.runs),
             "runs": self._runs(),
             "table_note": self._table_note(kept),
-            "export_command": self._commands.export,
+            "export_command": self.commands.export,
         }
 
     def facts(self, pictures: Pictures) -> dict[str, Any]:
@@ -113,6 +117,7 @@ class Sections:
             "statuses": [
                 {"name": one.value, "words": self._texts.status[one.value]} for one in self.statuses
             ],
+            "statusWords": self._texts.status,
             "reasons": [
                 {
                     "code": reason,
@@ -124,6 +129,7 @@ class Sections:
                 for reason, begin, end in ranges
             ],
             "edits": [self.edit_words(words) if words else "" for words in self.edits],
+            "pairs": list(self._scope.pair_counts.values()),
             "faults": [
                 self._texts.reason(code).title for code in dict.fromkeys(pictures.faults.values())
             ],
@@ -147,10 +153,28 @@ class Sections:
                     "advice": words.advice,
                     "count": self._scope.reasons[reason],
                     "left_out": self._scope.reasons[reason] - here,
-                    "commands": self._commands.fixing(reason),
+                    "commands": self.commands.fixing(reason),
+                    "has_pairs": reason in (LOOKALIKE, UNLIKE_BEFORE) and bool(self._scope.pairs),
                 }
             )
         return reasons
+
+    def _pair_groups(self) -> list[dict[str, Any]]:
+        groups = []
+        for group, count in self._scope.pair_counts.items():
+            words = self._texts.pair_group(group)
+            commands = self.commands.comparing(group, self._scope.pairs[group])
+            groups.append(
+                {
+                    "name": group.value,
+                    "title": words.title,
+                    "advice": words.advice,
+                    "count": count,
+                    "left_out": count - len(self._scope.pairs[group]),
+                    "commands": [(self._texts.text[label], one) for label, one in commands],
+                }
+            )
+        return groups
 
     def _groups(self) -> dict[str, Any]:
         """The table of --by, whose rows with the most to do come first."""

@@ -10,14 +10,17 @@ from importlib.resources import files
 from typing import Any
 
 from enroll.report.lines import UNKNOWN
+from enroll.report.pairs import PairGroup
 from enroll.settings import Language
+
+_Words = Mapping[str, Mapping[str, str]]
 
 TEMPLATES = files(__package__) / "templates"
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason in words: a heading, and what to do."""
+    """A reason, or a group of pairs, in words: a heading, and what to do."""
 
     title: str
     advice: str
@@ -30,13 +33,18 @@ class Texts:
     language: Language
     text: Mapping[str, str]
     status: Mapping[str, str]
-    reasons: Mapping[str, Mapping[str, str]]
+    reasons: _Words
+    pairs: _Words
 
     def reason(self, code: str) -> Reason:
         """The words for a code; those of its family, or of an unknown one, if it has none."""
         family = code[: len("HTTP_4")]
         found = self.reasons.get(code) or self.reasons.get(family) or self.reasons[UNKNOWN]
         return Reason(found["title"], found["advice"])
+
+    def pair_group(self, group: PairGroup) -> Reason:
+        """The words for a group of pairs."""
+        return Reason(**self.pairs[group])
 
     def knows(self, code: str) -> bool:
         """Whether there is advice for this very code, or for its family."""
@@ -51,11 +59,13 @@ def texts_of(language: Language) -> Texts:
         language=language,
         text={**english["text"], **own.get("text", {})},
         status={**english["status"], **own.get("status", {})},
-        reasons={
-            code: {**words, **own.get("reason", {}).get(code, {})}
-            for code, words in english["reason"].items()
-        },
+        reasons=_advice(english["reason"], own.get("reason", {})),
+        pairs=_advice(english["pairs"], own.get("pairs", {})),
     )
+
+
+def _advice(english: _Words, own: _Words) -> _Words:
+    return {code: {**words, **own.get(code, {})} for code, words in english.items()}
 
 
 def table_of(language: Language) -> Mapping[str, Any]:

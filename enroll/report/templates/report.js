@@ -3,7 +3,8 @@
 // a block of columns, and the pictures as Base64, a hundred in a block. Texts from outside only
 // ever become text nodes. The filters are in the part of the address behind the #.
 (() => {
-  const PAGE = 50, CARDS = 48, TWINS = 20, PRINTED = 1000;
+  const PAGE = 50, CARDS = 48, PAIRS = 12, TWINS = 20, PRINTED = 1000;
+  const NO_PHOTO = 1, WITHHELD = 2; // of a face in a pair
   const byId = (id) => document.getElementById(id);
   const facts = JSON.parse(byId("facts").textContent);
   const t = facts.text;
@@ -14,7 +15,7 @@
   // ---- what the file holds
   const rows = {};
   for (const name of facts.columns) rows[name] = [];
-  let twins = [], count = 0, hay = [], shown = new Uint8Array(0), matching = new Uint32Array(0);
+  let pairs = [], twins = [], count = 0, hay = [], shown = new Uint8Array(0), matching = new Uint32Array(0);
   const state = { q: "", group: "", status: "", reason: "", sort: "", page: 1, open: [] };
 
   async function unpacked(node) {
@@ -38,6 +39,8 @@
         const into = rows[name];
         for (const value of block[name]) into.push(value);
       }
+    const faces = document.querySelector("script.pairs");
+    if (faces) pairs = await unpacked(faces);
     const same = document.querySelector("script.same");
     if (same) twins = await unpacked(same);
     count = rows.id.length;
@@ -103,7 +106,7 @@
   }
 
   // ---- groups of rows that need a person
-  const groups = [...document.querySelectorAll(".reason")].map((node, place) => ({
+  const groups = [...document.querySelectorAll(".reason.rows")].map((node, place) => ({
     node, place, code: facts.reasons[place].code, from: facts.reasons[place].from,
     to: facts.reasons[place].to, details: node.querySelector("details"),
     list: node.querySelector(".cards"), more: node.querySelector(".more"),
@@ -153,6 +156,99 @@
       if (next && group.more.hidden) { next.tabIndex = -1; next.focus({ preventScroll: true }); }
     });
   }
+
+  // ---- pairs of faces
+  const pairGroups = [...document.querySelectorAll(".reason.faces")].map((node, place) => ({
+    node, place, list: node.querySelector(".pairs"), more: node.querySelector(".more"),
+    note: node.querySelector(".shown"), number: node.querySelector(".number b"), drawn: 0, pairs: [],
+  }));
+  const scores = new Intl.NumberFormat(facts.language, { maximumFractionDigits: 2 });
+  const both = new Intl.ListFormat(facts.language, { type: "conjunction" });
+
+  function face([id, data, path, number, group, place, kind], status) {
+    const made = make("figure", "face");
+    if (kind === WITHHELD || !id) {
+      made.append(make("div", "photo none", kind === WITHHELD ? t.pair_withheld : t.pair_nobody));
+      return made;
+    }
+    const texts = make("figcaption");
+    texts.append(make("p", "who", id));
+    if (status !== "enrolled") texts.append(make("span", `chip ${status}`, facts.statusWords[status]));
+    if (data) texts.append(make("p", "", data));
+    if (path) texts.append(make("p", "path", path));
+    const listed = group === null ? (facts.ledgerOnly ? "" : t.pair_not_listed) : facts.by ? group || t.no_value : "";
+    const more = [number ? `${t.line} ${numbers.format(number)}` : "", listed].filter(Boolean);
+    if (more.length) texts.append(make("p", "note", more.join(" · ")));
+    made.append(kind === NO_PHOTO ? make("div", "photo none", t.pair_no_photo) : photo(place, ""), texts);
+    return made;
+  }
+
+  function commandLine(label, command) {
+    const made = make("div");
+    const line = make("dd");
+    const button = make("button", "quiet copy", t.copy);
+    button.type = "button";
+    line.append(make("code", "", command), button);
+    copying(button);
+    made.append(make("dt", "", label), line);
+    return made;
+  }
+
+  function pairCard(one) {
+    const made = make("li", "pair");
+    const found = both.format(one.scores.map((score) => scores.format(score)));
+    const sides = make("div", "sides");
+    // The status is that of the photo with which the library was searched: the first, or both.
+    const searched = Math.max(one.scores.length, 1);
+    sides.append(...one.sides.map((side, place) => face(side, place < searched ? one.status : "enrolled")));
+    made.append(make("p", "score", found ? say(t.score, { score: found }) : t.no_score), sides);
+    if (one.accept || one.remove.length) {
+      const details = make("details");
+      const list = make("dl", "commands");
+      for (const [id, command] of one.remove) list.append(commandLine(say(t.pair_remove, { id }), command));
+      if (one.accept) list.append(commandLine(t.pair_accept, one.accept));
+      details.append(make("summary", "", t.pair_commands), list);
+      made.append(details);
+    }
+    return made;
+  }
+
+  function drawPairs(group, most) {
+    const until = Math.min(group.drawn + most, group.pairs.length);
+    group.list.append(...group.pairs.slice(group.drawn, until).map(pairCard));
+    group.drawn = until;
+    const left = group.pairs.length - group.drawn;
+    group.more.hidden = !left;
+    group.more.textContent = say(t.more, { count: numbers.format(Math.min(left, PAIRS * 4)) });
+    group.note.textContent = left
+      ? say(t.shown_of, { shown: numbers.format(group.drawn), count: numbers.format(group.pairs.length) })
+      : "";
+  }
+
+  function filterPairs(words) {
+    const name = state.group === "" ? null : facts.groups[Number(state.group)];
+    const narrowed = words.length > 0 || name !== null;
+    for (const group of pairGroups) {
+      group.pairs = (pairs[group.place] || []).filter((one) => {
+        if (name !== null && !one.sides.some((side) => side[4] === name)) return false;
+        const text = folded(one.sides.map((side) => side.slice(0, 3).join("\n")).join("\n"));
+        return words.every((word) => text.includes(word));
+      });
+      group.number.textContent = numbers.format(narrowed ? group.pairs.length : facts.pairs[group.place]);
+      group.node.hidden = narrowed && !group.pairs.length;
+      group.list.replaceChildren();
+      group.drawn = 0;
+      drawPairs(group, PAIRS);
+    }
+  }
+
+  for (const group of pairGroups)
+    group.more.addEventListener("click", () => {
+      const first = group.drawn;
+      drawPairs(group, PAIRS * 4);
+      const next = group.list.children[first];
+      if (next && group.more.hidden) { next.tabIndex = -1; next.focus({ preventScroll: true }); }
+    });
 
   // ---- identical photos
   let twinsDrawn = 0, twinsMatching = [];
@@ -321,6 +417,17 @@
   }
 
   // ---- filters, and the address
+  function copying(button) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const code = button.previousElementSibling;
+      getSelection().selectAllChildren(code);
+      try { await navigator.clipboard.writeText(code.textContent); } catch { document.execCommand("copy"); }
+      button.textContent = t.copied;
+      setTimeout(() => { button.textContent = t.copy; }, 2000);
+    });
+  }
+
   function filter() {
     const words = folded(state.q).split(/\s+/).filter(Boolean);
     const group = state.group === "" ? -1 : Number(state.group);
@@ -330,6 +437,7 @@
       shown[i] = fits ? 1 : 0;
     }
     drawGroups(words.length > 0 || group >= 0);
+    filterPairs(words);
     filterTwins(words);
     drawTable();
     byId("clear").disabled = !(state.q || state.group || state.status || state.reason || state.sort);
@@ -408,26 +516,17 @@
         fillIn();
         filter();
         remember();
-        (byId("attention") || byId("table")).scrollIntoView();
+        (byId("attention") || byId("faces") || byId("table")).scrollIntoView();
       });
     }
-    for (const link of document.querySelectorAll(".jump a, .skip"))
+    for (const link of document.querySelectorAll(".jump a, .to-faces, .skip"))
       link.addEventListener("click", (event) => {
         const target = byId(link.getAttribute("href").slice(1));
         event.preventDefault(); // the address keeps the filters
         target.scrollIntoView();
         target.focus({ preventScroll: true });
       });
-    for (const button of document.querySelectorAll(".copy")) {
-      button.hidden = false;
-      button.addEventListener("click", async () => {
-        const code = button.previousElementSibling;
-        getSelection().selectAllChildren(code);
-        try { await navigator.clipboard.writeText(code.textContent); } catch { document.execCommand("copy"); }
-        button.textContent = t.copied;
-        setTimeout(() => { button.textContent = t.copy; }, 2000);
-      });
-    }
+    for (const button of document.querySelectorAll(".copy[hidden]")) copying(button);
     addEventListener("hashchange", () => { if (recall()) { fillIn(); filter(); } });
     addEventListener("keydown", (event) => {
       if (event.key !== "/" || event.ctrlKey || event.metaKey || /^(input|select|textarea)$/i.test(event.target.tagName)) return;
@@ -437,6 +536,11 @@
   }
 
   // ---- print, and colours
+  function notePrinted(group, size) {
+    if (size > group.drawn)
+      group.note.textContent = say(t.printed_part, { shown: numbers.format(group.drawn), count: numbers.format(size) });
+  }
+
   function listenToPrinter() {
     let opened = [];
     addEventListener("beforeprint", () => {
@@ -445,12 +549,13 @@
         group.details.open = true;
         if (group.drawn < PRINTED) drawCards(group, PRINTED - group.drawn);
       }
+      for (const group of pairGroups) if (group.drawn < PRINTED) drawPairs(group, PRINTED - group.drawn);
       drawTable(PRINTED);
       const cut = matching.length > PRINTED;
       document.querySelector(".printed").textContent = cut
         ? say(t.printed_part, { shown: numbers.format(PRINTED), count: numbers.format(matching.length) }) : "";
-      for (const group of groups) if (group.rows.length > group.drawn)
-        group.note.textContent = say(t.printed_part, { shown: numbers.format(group.drawn), count: numbers.format(group.rows.length) });
+      for (const group of groups) notePrinted(group, group.rows.length);
+      for (const group of pairGroups) notePrinted(group, group.pairs.length);
     });
     addEventListener("afterprint", () => {
       for (const group of opened) group.details.open = false;
