@@ -326,12 +326,16 @@ class _Boundaries:
         return passing
 
     def _files(self) -> dict[str, bytes]:
-        """What is in the current folder's files; nobody asks a run that is to be killed."""
+        """What is in the current folder's files; nobody asks a run that is to be killed.
+
+        Without a database's -shm: SQLite makes it again from the -wal when the process that used
+        it has died.
+        """
         found: dict[str, bytes] = {}
         if self._kill is None:
             self._within.one = True
             for path in Path().iterdir():
-                if path.name not in (PASSED, SAID):
+                if path.name not in (PASSED, SAID) and not path.name.endswith("-shm"):
                     with contextlib.suppress(FileNotFoundError):
                         found[path.name] = path.read_bytes()
             self._within.one = False

@@ -361,7 +361,7 @@ give_back_memory()
 limit_memory(int(sys.argv[3]) * 1_000_000)
 folder = Path(sys.argv[1]).resolve()
 store = open_store(folder)
-paths = [str(path) for path in sorted(folder.iterdir())] * 3
+paths = [str(path) for path in sorted(folder.iterdir())] * 2
 with ThreadPoolExecutor(len(paths)) as threads:
     # What is ready counts with the engine, and is dropped here.
     for kind in threads.map(lambda path: type(read_photo(path, store)), paths):
@@ -374,42 +374,39 @@ print(peak // 1_000_000)
 """
 
 
-@pytest.fixture
-def on_disk() -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def photos_of_many_kinds() -> Iterator[Path]:
     """A folder not in memory, where what a process has mapped of a file counts as its own."""
-    with TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-@pytest.mark.parametrize("memory", [400, 500])  # MB; libvips is not used within the least
-def test_photos_of_many_kinds_are_prepared_within_the_memory_allowed(
-    memory: int,
-    on_disk: Path,
-) -> None:
     flat = Image.new("RGB", (4000, 3000), (90, 120, 200))
     noise = Image.effect_noise((1200, 900), 90).resize((3600, 2700)).convert("RGB")
     turned: dict[str, Any] = {"exif": exif(6), "quality": 93}
-    for name, content in {
-        "turned.jpg": saved(flat, exif=exif(6)),
-        "every pixel.jpg": saved(noise, subsampling=0, **turned),
-        "every other.jpg": saved(noise.resize((3000, 2250)), subsampling=1, **turned),
-        "progressive.jpg": saved(noise.resize((2250, 3000)), progressive=True, **turned),
-        "a.tif": saved(noise, "TIFF"),
-        "large.jpg": saved(noise.resize((4800, 3200)), quality=85),
-        "alpha.png": saved(flat.convert("RGBA"), "PNG", compress_level=1),
-        "a.webp": saved(flat, "WEBP", method=0, quality=1),
-        "huge.jpg": saved(Image.new("L", (10_000, 9_000))),
-    }.items():
-        (on_disk / name).write_bytes(content)
+    with TemporaryDirectory() as folder:
+        for name, content in {
+            "turned.jpg": saved(flat, exif=exif(6)),
+            "every pixel.jpg": saved(noise, subsampling=0, **turned),
+            "every other.jpg": saved(noise.resize((3000, 2250)), subsampling=1, **turned),
+            "progressive.jpg": saved(noise.resize((2250, 3000)), progressive=True, **turned),
+            "a.tif": saved(noise, "TIFF"),
+            "large.jpg": saved(noise.resize((4800, 3200)), quality=85),
+            "alpha.png": saved(flat.convert("RGBA"), "PNG", compress_level=1),
+            "a.webp": saved(flat, "WEBP", method=0, quality=1),
+            "huge.jpg": saved(Image.new("L", (10_000, 9_000))),
+        }.items():
+            Path(folder, name).write_bytes(content)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "memory"),  # MB; within the least libvips is not used, installed or not
+    [(False, 400), (False, 500), (True, 500)],
+    indirect=["decoder"],
+)
+def test_photos_of_many_kinds_are_prepared_within_the_memory_allowed(
+    photos_of_many_kinds: Path, memory: int
+) -> None:
+    libvips = str(int(BUDGET.for_libvips > 0))
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            MEMORY,
-            str(on_disk),
-            str(int(BUDGET.for_libvips > 0)),
-            str(memory),
-        ],
+        [sys.executable, "-c", MEMORY, str(photos_of_many_kinds), libvips, str(memory)],
         capture_output=True,
         text=True,
         check=True,
