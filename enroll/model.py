@@ -137,10 +137,30 @@ class SeenPhoto:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaceMeasures:
+    """What the precheck measured of the largest face in a photo, as it would be sent.
+
+    `width` is in pixels, from temple to temple. `sharpness` has no unit; it does not depend on how
+    large or bright the face is. `shadows` and `highlights` are levels from 0, black, to 255: a
+    quarter of the face is darker than the one, and a quarter brighter than the other. `margin` is
+    the distance of the face from the nearest edge of the photo in widths of the face, below 0 if
+    part of it is cut off. `tilt` is in degrees, clockwise.
+    """
+
+    width: int
+    sharpness: float
+    shadows: int
+    highlights: int
+    margin: float
+    tilt: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Photo(SeenPhoto):
-    """A photo with the bytes to send, its `content`."""
+    """A photo with the bytes to send, its `content`; `face` is what the precheck measured."""
 
     content: bytes = field(repr=False)
+    face: FaceMeasures | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ class Preparation:
 
     `precheck` looks for faces in what would be sent, with `multi_oriented_detection` also in
     rotated copies, as the service does; `min_face` is the smallest side of a face in pixels of that
-    photo.
+    photo, 0 for the precheck's own limit.
     """
 
     max_side: int = DEFAULT_MAX_SIDE

@@ -15,7 +15,7 @@ from real_pictures import difference, exif, saved, shown
 
 from enroll.model import Fault
 from enroll.photos import Glance, PhotoCode, examine, glance, open_store, prepare
-from enroll.photos.precheck import doubt_about
+from enroll.photos.precheck import check
 from enroll.sandbox.faces import grey_picture
 from enroll.settings import Precheck, Preparation
 
@@ -113,7 +113,7 @@ def test_a_face_is_found_in_the_two_portraits_among_them_and_in_nothing_else() -
         found = prepare(path.read_bytes(), looking)
         if isinstance(found, Fault):
             continue
-        doubt = doubt_about(found.content, found.media_type, looking)
+        doubt = check(found.content, found.media_type, looking).fault
         if doubt is None:
             with_face.add(path.name)
         else:

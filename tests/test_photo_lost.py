@@ -15,7 +15,7 @@ from test_photo_corpus import pictures
 from enroll.model import Fault
 from enroll.photos import PhotoCode, Prepared, prepare
 from enroll.photos.jpeg import EOI, truncated_at, walk, without_end
-from enroll.photos.precheck import doubt_about
+from enroll.photos.precheck import check
 from enroll.settings import DEFAULT_PREPARATION, Precheck, Preparation
 
 PHOTO = portrait(1)
@@ -89,12 +89,12 @@ def test_a_photo_that_was_cut_and_closed_again_is_found_where_it_is_decoded(
     assert code(closed(turned), Preparation(accept_truncated=True)) == "completed, turned"
     prepared = prepare(closed(upright), LOOKING)
     assert isinstance(prepared, Prepared)
-    doubt = doubt_about(prepared.content, prepared.media_type, LOOKING)
+    doubt = check(prepared.content, prepared.media_type, LOOKING).fault
     assert doubt is not None
     assert doubt.code == PhotoCode.TRUNCATED
     whole = prepare(upright, LOOKING)
     assert isinstance(whole, Prepared)
-    assert doubt_about(whole.content, whole.media_type, LOOKING) is None
+    assert check(whole.content, whole.media_type, LOOKING).fault is None
 
 
 @pytest.mark.parametrize("ground", ["white", "black"])

@@ -14,7 +14,7 @@ from enroll.photos import PhotoCode, Prepared, bounds, examine, open_store, prep
 from enroll.photos.bounds import TooSlowError, timed
 from enroll.photos.decode import load, open_picture
 from enroll.photos.form import Form
-from enroll.photos.precheck import doubt_about
+from enroll.photos.precheck import check
 from enroll.settings import Precheck, Preparation
 
 
@@ -67,7 +67,7 @@ def test_it_takes_no_longer_to_tell_how_much_is_missing_or_whether_a_face_is_the
     fault = prepare(half)
     assert isinstance(fault, Fault)
     assert fault.code == PhotoCode.TOO_SLOW
-    doubt = doubt_about(saved(scene()), "image/jpeg", Preparation(precheck=Precheck.HOLD))
+    doubt = check(saved(scene()), "image/jpeg", Preparation(precheck=Precheck.HOLD)).fault
     assert doubt is not None
     assert doubt.code == PhotoCode.TOO_SLOW
 

@@ -6,6 +6,7 @@ import math
 import random
 import re
 
+import pytest
 from archive import Archive, nobody, portrait, read_csv
 from real_command import Command
 from real_pictures import exif, saved, scene
@@ -169,11 +170,21 @@ def test_the_report_lists_doubts_about_faces(archive: Archive, command: Command)
     archive.photo("none.jpg", nobody())
     archive.manifest([("one", "", "one.jpg"), ("none", "", "none.jpg")])
     assert command(*PLAN, "--report", "report.csv", "--precheck", "warn").code == 0
-    told = [
-        (line["plan"], line["status"], line["error"])
-        for line in read_csv(archive.folder / "report.csv")
-    ]
+    lines = read_csv(archive.folder / "report.csv")
+    told = [(line["plan"], line["status"], line["error"]) for line in lines]
     assert told == [("sent as it is", "", ""), ("sent as it is", "", "PHOTO_NO_FACE")]
+    one, none = [
+        {name: text for name, text in line.items() if name.startswith("face_")} for line in lines
+    ]
+    assert set(none.values()) == {""}
+    assert {name: int(text) for name, text in one.items()} == {
+        "face_width": 117,
+        "face_sharpness": pytest.approx(300, abs=200),
+        "face_shadows": pytest.approx(80, abs=40),
+        "face_highlights": pytest.approx(120, abs=60),
+        "face_margin": pytest.approx(52, abs=10),
+        "face_tilt": pytest.approx(0, abs=5),
+    }
 
 
 def test_the_report_takes_no_place_of_what_is_in_use(archive: Archive, command: Command) -> None:

@@ -256,11 +256,12 @@ photos = together(
     setting(
         "--precheck",
         "Look for a face before each call. Photos with no face, several of similar size, or one "
-        "that is too small are sent with a warning, or held back. Needs the sandbox extra.",
+        "that is too small, cut off, tilted, dark, bright or blurred are sent with a warning, or "
+        "held back. Needs the precheck extra.",
     ),
     setting(
         "--min-face",
-        "With --precheck: the minimum width of a face in the photo that is sent.",
+        "With --precheck: the minimum width of a face in the photo that is sent; 0 for 30.",
         metavar="PIXELS",
     ),
     setting("--checksum", "Read every photo, even unchanged ones."),

@@ -14,7 +14,7 @@ from enroll.commands.plan_sizes import SizeCost, size_lines
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.suspects import NONE
-from enroll.model import CallKind, Candidate, Fault, Status
+from enroll.model import CallKind, Candidate, FaceMeasures, Fault, Status
 from enroll.photos import Glance, PhotoStore
 from enroll.run.sample import Spread, likely_count
 from enroll.text.remedies import sentence, what_to_do
@@ -33,6 +33,8 @@ from enroll.text.wording import (
 REPORT_COLUMNS = (
     *("line", "lines", "user_id", "image", "plan", "status", "error", "message"),
     *("bytes", "bytes_to_send", "width", "height"),
+    *("face_width", "face_sharpness", "face_shadows", "face_highlights"),
+    *("face_margin", "face_tilt"),
 )
 """The columns of `enroll plan --report`."""
 
@@ -348,5 +350,16 @@ class PlanReport:
                 None if times is None else times.size,
                 look.to_send if look is not None and plan not in (REFUSED, COMPARED) else None,
                 *(pixels or (None, None)),
+                *_measured(None if look is None else look.face),
             )
         )
+
+
+def _measured(face: FaceMeasures | None) -> tuple[Cell, ...]:
+    """What the precheck measured: the margin in percent of the face's width."""
+    if face is None:
+        return (None,) * 6
+    return (
+        *(face.width, round(face.sharpness), face.shadows, face.highlights),
+        *(round(100 * face.margin), round(face.tilt)),
+    )

@@ -47,6 +47,12 @@ class PhotoCode(StrEnum):
     NO_FACE = "PHOTO_NO_FACE"
     SEVERAL_FACES = "PHOTO_SEVERAL_FACES"
     SMALL_FACE = "PHOTO_SMALL_FACE"
+    CUT_FACE = "PHOTO_CUT_FACE"
+    """Part of it is beyond the edge of the photo."""
+    TILTED_FACE = "PHOTO_TILTED_FACE"
+    DARK_FACE = "PHOTO_DARK_FACE"
+    BRIGHT_FACE = "PHOTO_BRIGHT_FACE"
+    BLURRED_FACE = "PHOTO_BLURRED_FACE"
 
 
 _LOOKING = ("precheck", "multi_oriented_detection")
@@ -58,6 +64,11 @@ _MATTERS: Mapping[str, tuple[str, ...]] = {
     PhotoCode.NO_FACE: _LOOKING,
     PhotoCode.SEVERAL_FACES: _LOOKING,
     PhotoCode.SMALL_FACE: (*_LOOKING, "min_face", "max_side"),
+    PhotoCode.CUT_FACE: _LOOKING,
+    PhotoCode.TILTED_FACE: _LOOKING,
+    PhotoCode.DARK_FACE: _LOOKING,
+    PhotoCode.BRIGHT_FACE: _LOOKING,
+    PhotoCode.BLURRED_FACE: (*_LOOKING, "max_side", "max_bytes"),
     PhotoCode.TOO_SMALL: ("max_side",),
     PhotoCode.TRUNCATED: ("accept_truncated", "precheck"),  # as it is with damaged ones
     PhotoCode.FORMAT: ("convert", "heif"),
@@ -232,12 +243,59 @@ def _or_warn(preparation: Preparation) -> str:
     return ", or send it anyway with --precheck warn" if held else ""
 
 
-def small_face(side: int, min_face: int) -> Fault:
-    """A face of fewer pixels than were asked for."""
+def small_face(width: int, preparation: Preparation) -> Fault:
+    """A face of fewer pixels than were asked for, or than it takes to recognise it."""
+    asked = preparation.min_face
+    least = f"--min-face asks for {asked:,}" if asked else "too few to recognise it well"
     return _fault(
         PhotoCode.SMALL_FACE,
-        f"The face is about {side:,} pixels wide in what is sent; --min-face asks for "
-        f"{min_face:,}. Use a larger or closer photo, or lower --min-face.",
+        f"The face is about {width:,} pixels wide in what is sent; {least}. Use a larger or closer "
+        f"photo, or allow it with --min-face {width}.",
+    )
+
+
+def cut_face(preparation: Preparation) -> Fault:
+    """Part of it is beyond the edge of the photo."""
+    return _fault(
+        PhotoCode.CUT_FACE,
+        "The edge of the photo cuts off part of the face. Use a photo that shows the whole head"
+        f"{_or_warn(preparation)}.",
+    )
+
+
+def tilted_face(degrees: float, preparation: Preparation) -> Fault:
+    """The head or the whole photo leans to one side; `degrees` are clockwise."""
+    way = "right" if degrees > 0 else "left"
+    return _fault(
+        PhotoCode.TILTED_FACE,
+        f"The head is tilted about {abs(round(degrees))} degrees to the {way} in the photo. Turn "
+        f"the photo until the head is upright, or use another one{_or_warn(preparation)}.",
+    )
+
+
+def dark_face(preparation: Preparation) -> Fault:
+    """Nearly all of it is black."""
+    return _fault(
+        PhotoCode.DARK_FACE,
+        "The face is too dark. Brighten the photo, or use one with light on the face"
+        f"{_or_warn(preparation)}.",
+    )
+
+
+def bright_face(preparation: Preparation) -> Fault:
+    """Nearly all of it is white."""
+    return _fault(
+        PhotoCode.BRIGHT_FACE,
+        "The face is overexposed: most of it is plain white. Use a photo with less light on the "
+        f"face{_or_warn(preparation)}.",
+    )
+
+
+def blurred_face(preparation: Preparation) -> Fault:
+    """It is out of focus, or was moved, or enlarged."""
+    return _fault(
+        PhotoCode.BLURRED_FACE,
+        f"The face is blurred. Use a sharp photo of the person{_or_warn(preparation)}.",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from enroll.model import Fault, Unusable
+from enroll.model import FaceMeasures, Fault, Unusable
 from enroll.photos import alike, decision
 from enroll.photos.alike import Outline
 from enroll.photos.decision import COMPLETABLE, Edit, RefusedError, Seen, decide
@@ -33,7 +33,8 @@ class Glance:
     `size` is its bytes, `to_send` those that would be sent, an estimate in a glance. Files of the
     same content have the same `likeness` (64 bits), others hardly ever. `pixels` are the file's
     width and height, None where they are not known; `precheck_fault` is what `--precheck` found
-    wrong with the face. `outline` says what other photos may be the same, if that was asked for.
+    wrong with the face, and `face` what it measured. `outline` says what other photos may be the
+    same, if that was asked for.
     """
 
     size: int
@@ -42,6 +43,7 @@ class Glance:
     to_send: int = 0
     pixels: tuple[int, int] | None = None
     precheck_fault: Fault | None = None
+    face: FaceMeasures | None = None
     outline: Outline | None = None
 
 
@@ -84,6 +86,7 @@ def examine(
         pixels=head.pixels if isinstance(head, Glance) else None,
         outline=head.outline if isinstance(head, Glance) else None,
         precheck_fault=read.precheck_fault,
+        face=read.face,
     )
 
 

@@ -84,6 +84,7 @@ def _read(photo: OpenPhoto, preparation: Preparation) -> Photo | Unusable:
         content = FileContent(photo.times, sha256)
         return Unusable(status=Status.INVALID, fault=prepared, content=content)
     sent = prepared.content
+    checked = precheck.check(sent, prepared.media_type, preparation)
     return Photo(
         times=photo.times,
         sha256=sha256,
@@ -91,5 +92,6 @@ def _read(photo: OpenPhoto, preparation: Preparation) -> Photo | Unusable:
         content=sent,
         media_type=prepared.media_type,
         prepared=prepared.words,
-        precheck_fault=precheck.doubt_about(sent, prepared.media_type, preparation),
+        precheck_fault=checked.fault,
+        face=checked.face,
     )

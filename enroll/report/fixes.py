@@ -25,6 +25,11 @@ _OPTIONS: Mapping[str, str] = {
     "PHOTO_NO_FACE": "--precheck warn",
     "PHOTO_SEVERAL_FACES": "--precheck warn",
     "PHOTO_SMALL_FACE": "--precheck warn",
+    "PHOTO_CUT_FACE": "--precheck warn",
+    "PHOTO_TILTED_FACE": "--precheck warn",
+    "PHOTO_DARK_FACE": "--precheck warn",
+    "PHOTO_BRIGHT_FACE": "--precheck warn",
+    "PHOTO_BLURRED_FACE": "--precheck warn",
     "PHOTO_MISSING": "--images FOLDER",
     "PHOTO_OUTSIDE": "--images FOLDER",
 }

@@ -56,7 +56,12 @@ _REMEDIES = {
     "PHOTO_NO_FACE": "Use a photo that shows the face from the front and not too small, or "
     "--precheck warn.",
     "PHOTO_SEVERAL_FACES": "Crop the photo to the right person, or use --precheck warn.",
-    "PHOTO_SMALL_FACE": "Use a larger or closer photo, or lower --min-face.",
+    "PHOTO_SMALL_FACE": "Use a larger or closer photo, or a lower --min-face.",
+    "PHOTO_CUT_FACE": "Use a photo that shows the whole head, or --precheck warn.",
+    "PHOTO_TILTED_FACE": "Turn the photo until the head is upright, or use --precheck warn.",
+    "PHOTO_DARK_FACE": "Brighten the photo or take one with more light, or use --precheck warn.",
+    "PHOTO_BRIGHT_FACE": "Use a photo with less light on the face, or --precheck warn.",
+    "PHOTO_BLURRED_FACE": "Use a sharp photo, or --precheck warn.",
     "USER_ID_EMPTY": "Fill the cell.",
     "USER_ID_TOO_LONG": "Use at most 48 bytes.",
     "USER_ID_CHARACTER": "Use only letters, digits and -%@#&_.",
