@@ -16,6 +16,7 @@ from typing import Any
 
 from enroll.errors import UsageError
 from enroll.model import Role, is_utf8
+from enroll.timetable import LEAST_RATE, Timetable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ RANGES: Mapping[str, Range] = {
     "settle_after": SECONDS,
     # Each call in flight has a thread and a socket.
     "max_in_flight": Range(least=1, most=1000, whole=True),
-    "rate": Range(least=0.001),
+    "rate": Range(least=LEAST_RATE),
     "max_side": Range(least=48, most=65_535, whole=True),
     "max_bytes": Range(least=10_000, most=100_000_000, whole=True),
     # Decoding so many pixels takes 2 GB of memory.
@@ -194,6 +195,8 @@ def _wrong(name: str, value: Any) -> Iterable[str]:
     if value is None:
         return
     found: list[str] = []
+    if isinstance(value, Timetable):
+        return
     if name in RANGES:
         found = [RANGES[name].wrong(value)]
     elif isinstance(value, Path):

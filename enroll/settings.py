@@ -19,6 +19,7 @@ from enroll.allowed import LEAST_MEMORY, MIN_FACE_ALONE, check_settings, wrong_c
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import SendAs
+from enroll.timetable import Timetable
 from enroll.visible import path_text
 
 DEFAULT_MAX_SIDE = 4096
@@ -196,8 +197,8 @@ class RunSettings(CallSettings):
     `id_from` are templates for a manifest that is a folder of photos; none is the file's name.
     `ledger` None: the library's default path. `images` None: the folder last used with the ledger,
     else the manifest's. `results` None: beside the manifest. `max_in_flight`
-    None: as many as the account takes; `rate` is the most calls a second. `memory` is bytes, None:
-    see `enroll.photos.limit_memory`. Times are seconds.
+    None: as many as the account takes; `rate` is the most calls a second, by the time of day if it
+    is a timetable. `memory` is bytes, None: see `enroll.photos.limit_memory`. Times are seconds.
     `origins` says of a setting where it came from, for the user to read. `in_use` are further
     files that nothing may be written over, by what they are in words: "the credentials file";
     `written` are those that are written beside the results, in the same way.
@@ -224,7 +225,7 @@ class RunSettings(CallSettings):
     photo: str | None = None
     id_from: Sequence[str] = ()
     max_in_flight: int | None = None
-    rate: float | None = None
+    rate: float | Timetable | None = None
     attempts: int = 5
     give_up_after: float = 7200.0
     drain: float = 25.0
@@ -326,7 +327,7 @@ class RunSettings(CallSettings):
             "endpoint": self.endpoint,
             "images": path_text(self.images or ""),
             "max_in_flight": self.max_in_flight or "auto",
-            "rate": self.rate,
+            "rate": str(self.rate) if isinstance(self.rate, Timetable) else self.rate,
             "timeout": self.timeout,
             "settle_after": self.settle_after,
             "attempts": self.attempts,

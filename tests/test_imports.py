@@ -24,7 +24,7 @@ LOWEST: tuple[str, ...] = (
     "settings",
     "credentials",
 )
-LOWEST += ("presets", "allowed", "clock")
+LOWEST += ("presets", "timetable", "allowed", "clock")
 BASE = {f"enroll.{name}" for name in LOWEST}
 HEAVY: tuple[str, ...] = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug")
 HEAVY += ("tenacity", "openpyxl", "prometheus_client")

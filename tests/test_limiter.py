@@ -119,7 +119,7 @@ def test_a_metered_throttle_lets_so_many_calls_leave_and_no_more() -> None:
     waits=st.lists(st.floats(0.0, 2.0), min_size=1, max_size=100),
 )
 def test_no_more_calls_a_second_leave_than_are_allowed(rate: float, waits: list[float]) -> None:
-    limiter, now, left = RateLimiter(FixedLimiter(1_000_000), rate=rate), 0.0, 0
+    limiter, now, left = RateLimiter(FixedLimiter(1_000_000), rate=lambda _: rate), 0.0, 0
     for wait in waits:
         now += wait
         while limiter.free(now):
@@ -132,7 +132,7 @@ def test_no_more_calls_a_second_leave_than_are_allowed(rate: float, waits: list[
 
 
 def test_a_rate_is_met_by_a_driver_that_wakes_late() -> None:
-    limiter, now, left = RateLimiter(FixedLimiter(100), rate=50.0), 0.0, 0
+    limiter, now, left = RateLimiter(FixedLimiter(100), rate=lambda _: 50.0), 0.0, 0
     while now < 60.0:
         for _ in range(limiter.free(now)):
             limiter.release(limiter.sent(now), now, CallEnd.SERVED)
@@ -142,12 +142,25 @@ def test_a_rate_is_met_by_a_driver_that_wakes_late() -> None:
 
 
 def test_the_rate_is_what_limits_while_places_are_free() -> None:
-    limiter = RateLimiter(FixedLimiter(2), rate=1.0)
+    limiter = RateLimiter(FixedLimiter(2), rate=lambda _: 1.0)
     assert limiter.gauge(0.0).cap is None
     limiter.sent(0.0)
     assert limiter.gauge(0.1).cap is Cap.RATE
     limiter.sent(1.0)
     assert limiter.gauge(1.1).cap is Cap.MAX_IN_FLIGHT
+
+
+def test_the_rate_may_change_with_the_time() -> None:
+    rates = {0: 0.001, 1: 10.0, 2: None}
+    limiter = RateLimiter(FixedLimiter(1000), rate=lambda now: rates[int(now // 100)])
+    left = {0: 0, 1: 0, 2: 0}
+    now = 0.0
+    while now < 300:
+        for _ in range(min(limiter.free(now), 100)):
+            limiter.release(limiter.sent(now), now, CallEnd.SERVED)
+            left[int(now // 100)] += 1
+        now += 0.05
+    assert left == {0: 1, 1: pytest.approx(1000, rel=0.01), 2: pytest.approx(2000 * 100, rel=0.01)}
 
 
 def test_a_throttle_without_a_place_is_refused() -> None:

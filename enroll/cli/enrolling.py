@@ -16,7 +16,6 @@ from enroll.allowed import (
     GROUP_ID_NEEDED,
     MAX_WAIT_SECONDS,
     MIN_FACE_ALONE,
-    RANGES,
     Range,
     wrong_choice,
 )
@@ -34,12 +33,21 @@ from enroll.cli.command import (
     warnings,
 )
 from enroll.cli.options import setting
-from enroll.cli.parameters import FILE, BoundType, Duration, Number, error_code, pairs
+from enroll.cli.parameters import (
+    FILE,
+    BoundType,
+    Duration,
+    Number,
+    RateOrTimetable,
+    error_code,
+    pairs,
+)
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import credentials_reader, printing, tame_pillow
 from enroll.settings import CodeRule, RunSettings, SyncSettings
 from enroll.text.logs import LastingStream, log, set_up
 from enroll.text.wording import as_shown, say
+from enroll.timetable import Timetable
 
 if TYPE_CHECKING:
     from enroll.commands.run_closing import Report
@@ -75,10 +83,12 @@ def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
     return together(
         options.connection,
         options.max_in_flight,
-        setting(
+        option(
             "--rate",
-            "Send at most this many calls a second. `run --dry-run` estimates the time with it.",
-            metavar="CALLS_PER_SECOND",
+            type=RateOrTimetable(),
+            metavar="CALLS_PER_SECOND|TIMETABLE",
+            help="Send at most this many calls a second; by local time with a timetable such as "
+            "08:00-18:00=5,else=50. `run --dry-run` estimates the time with it.",
         ),
         setting("--attempts", "Maximum calls for a row in one run, not counting refused ones."),
         setting(
@@ -211,9 +221,9 @@ def _enrolling(
 @options.max_in_flight
 @option(
     "--rate",
-    type=Number(RANGES["rate"]),
-    metavar="CALLS_PER_SECOND",
-    help="Rate for estimating the time.  [default: the last run's]",
+    type=RateOrTimetable(),
+    metavar="CALLS_PER_SECOND|TIMETABLE",
+    help="Rate for estimating the time; of a timetable its mean.  [default: the last run's]",
 )
 @option("--full", is_flag=True, help="Read and prepare every due photo, as for a call.")
 @setting(
@@ -244,7 +254,7 @@ def plan(
     ctx: click.Context,
     /,
     manifest: Path,
-    rate: float | None,
+    rate: float | Timetable | None,
     full: bool,
     report: Path | None,
     orphans: Path | None,
@@ -260,12 +270,13 @@ def plan(
     return _print_plan(settings, rate, full=full, **tables)
 
 
-def _print_plan(settings: RunSettings, rate: float | None, **given: Any) -> int:
+def _print_plan(settings: RunSettings, rate: float | Timetable | None, **given: Any) -> int:
     from enroll.commands.plan import make_plan
     from enroll.commands.plan_report import plan_lines
 
     tame_pillow()
-    lines = plan_lines(make_plan(settings, rate=rate, **given))
+    mean = rate.mean if isinstance(rate, Timetable) else rate
+    lines = plan_lines(make_plan(settings, rate=mean, **given))
     if settings.create_library:
         lines += [
             "",

@@ -21,7 +21,9 @@ from enroll.allowed import (
     wrong_duration,
     wrong_path,
 )
+from enroll.errors import UsageError
 from enroll.settings import INVALID_BOUND, Bound
+from enroll.timetable import Timetable
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -167,6 +169,22 @@ class Memory(OrAuto):
             least = f"{LEAST_MEMORY // 1_000_000}MB"
             self.fail(f"{value} is too little. Give at least {least}, or {AUTO}.", param, ctx)
         return size
+
+
+class RateOrTimetable(click.ParamType[float | Timetable]):
+    """Calls a second: a number, or a timetable such as `08:00-18:00=5,else=50`."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Timetable:
+        if "=" not in str(value):
+            return Number(RANGES["rate"]).convert(value, param, ctx)
+        try:
+            return Timetable.of(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Delimiter(click.ParamType[str]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 
@@ -357,25 +358,42 @@ class CallBudget(_Wrapper):
 class RateLimiter(_Wrapper):
     """A limiter that lets only so many calls a second leave (`--rate`)."""
 
-    def __init__(self, limiter: Limiter, *, rate: float) -> None:
-        """`rate` is calls a second."""
+    def __init__(self, limiter: Limiter, *, rate: Callable[[float], float | None]) -> None:
+        """`rate` gives the calls a second at a time, None for as many as there are slots."""
         super().__init__(limiter)
-        self._spacing = Spacing(rate)
+        self._rate = rate
+        self._spaced: Spacing | None = None
+
+    def _spacing(self, now: float) -> Spacing | None:
+        """How calls are spaced out now. Another rate than before begins by itself: after a low one,
+        the next call need not wait as long as that would have it wait."""
+        rate = self._rate(now)
+        if rate is None:
+            self._spaced = None
+        elif self._spaced is None or self._spaced.rate != rate:
+            self._spaced = Spacing(rate)
+        return self._spaced
 
     def free(self, now: float) -> int:
-        return min(super().free(now), self._spacing.free(now))
+        slots, spacing = super().free(now), self._spacing(now)
+        return slots if spacing is None else min(slots, spacing.free(now))
 
     def sent(self, now: float) -> Slot:
-        self._spacing.sent(now)
+        if (spacing := self._spacing(now)) is not None:
+            spacing.sent(now)
         return super().sent(now)
 
     def opens_at(self, now: float) -> float | None:
-        moments = (super().opens_at(now), self._spacing.opens_at(now))
+        by_slots, by_rate = super().opens_at(now), self._turn_at(now)
         if super().free(now) <= 0:
-            return moments[0]  # no slot is free, so its turn is not enough
-        return max((moment for moment in moments if moment is not None), default=None)
+            return by_slots  # no slot is free, so its turn is not enough
+        return max((at for at in (by_slots, by_rate) if at is not None), default=None)
+
+    def _turn_at(self, now: float) -> float | None:
+        spacing = self._spacing(now)
+        return None if spacing is None else spacing.opens_at(now)
 
     def gauge(self, now: float) -> LimiterState:
         inner = super().gauge(now)
-        waits = self._spacing.opens_at(now) is not None and super().free(now) > 0
+        waits = self._turn_at(now) is not None and super().free(now) > 0
         return replace(inner, cap=Cap.RATE) if waits else inner
