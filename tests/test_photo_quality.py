@@ -82,8 +82,8 @@ def test_what_the_sample_does_not_show_is_noticed_and_the_photo_fits(
     encoded: list[tuple[int, int]],
 ) -> None:
     picture = portrait(1600, 1200).filter(ImageFilter.GaussianBlur(8))
-    grain = Image.effect_noise((1600, 16), 120).convert("RGB")
-    for top in range(16, 1200, 32):  # every row of blocks that no sample takes
+    grain = Image.effect_noise((1600, 32), 120).convert("RGB")
+    for top in range(16, 1200, 48):  # every row of blocks that no sample takes
         picture.paste(grain, (0, top))
     limit = len(saved(picture, quality=92)) // 2
     encoded.clear()
