@@ -45,6 +45,14 @@ def with_segment(jpeg: bytes, marker: int, payload: bytes) -> bytes:
     return jpeg[:2] + bytes((0xFF, marker)) + length + payload + jpeg[2:]
 
 
+def swapped_profile(srgb: bytes) -> bytes:
+    """sRGB with red and green exchanged."""
+    name, other = ("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    assert name in srgb
+    swapped = srgb.replace(b"rXYZ", b"xXYZ").replace(b"gXYZ", b"rXYZ").replace(b"xXYZ", b"gXYZ")
+    return swapped.replace(name, other)
+
+
 def shown(content: bytes) -> Image.Image:
     """What a good viewer shows: upright, on white, in sRGB."""
     with Image.open(BytesIO(content)) as opened:

@@ -8,14 +8,15 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from real_pictures import Made, exif, saved, scene, with_segment
+from PIL import Image, ImageCms
+from real_pictures import Made, exif, saved, scene, swapped_profile, with_segment
 
 from enroll.model import Fault
-from enroll.photos import Outline, PhotoStore, Picture, open_store, outline, read_picture
+from enroll.photos import Outline, PhotoStore, Picture, open_store, outline, read_picture, read_top
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 FIRST = saved(scene(300, 200), quality=80)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 
@@ -165,6 +166,48 @@ def test_tables_that_lie_across_the_end_of_the_first_block_are_read_whole(
     }
 
 
+WIDE = scene(301, 501)
+
+TOPS = Made(
+    {
+        "as cameras write it": lambda: saved(WIDE, quality=90, subsampling=2),
+        "colours halved in width": lambda: saved(WIDE, quality=90, subsampling=1),
+        "all colours": lambda: saved(WIDE, quality=90, subsampling=0),
+        "grey": lambda: saved(WIDE.convert("L")),
+        "for the press": lambda: saved(WIDE.convert("CMYK")),
+        "of another profile": lambda: saved(WIDE, icc_profile=swapped_profile(SRGB)),
+        "with restarts": lambda: saved(WIDE, restart_marker_blocks=3),
+        "behind much metadata": lambda: with_segment(saved(WIDE), 0xE1, XMP + bytes(60_000)),
+        "of noise": lambda: saved(Image.effect_noise((600, 500), 90), quality=100),
+    }
+)
+
+
+def test_the_first_lines_are_those_of_the_whole_picture(store: PhotoStore) -> None:
+    wrong = []
+    for number, (name, content) in enumerate(TOPS.items()):
+        path = f"{store.root}/{number}.jpg"
+        Path(path).write_bytes(content)
+        whole = read_picture(path, store, decodes=True)
+        assert isinstance(whole, Picture)
+        if whole.top is None or read_top(path, store) != whole.top:
+            wrong.append(name)
+    assert not wrong
+
+
+def test_of_what_is_no_plain_upright_jpeg_the_first_lines_are_not_known(store: PhotoStore) -> None:
+    path = f"{store.root}/photo"
+    for content in (
+        saved(WIDE, exif=exif(6)),
+        saved(WIDE, progressive=True),
+        saved(scene(300, 30)),
+        saved(WIDE, "PNG"),
+        b"text",
+    ):
+        Path(path).write_bytes(content)
+        assert read_top(path, store) is None
+
+
 def test_a_photo_that_takes_too_much_memory_is_compared_undecoded(store: PhotoStore) -> None:
     path = f"{store.root}/large.png"
     Image.new("1", (15_000, 15_000)).save(path)
@@ -177,5 +220,6 @@ def test_what_cannot_be_read_is_a_fault(store: PhotoStore) -> None:
     for found in (
         outline(f"{store.root}/none.jpg", store),
         read_picture(f"{store.root}/none.jpg", store, DEFAULT_PREPARATION, decodes=True),
+        read_top(f"{store.root}/none.jpg", store),
     ):
         assert isinstance(found, Fault)

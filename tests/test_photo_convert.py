@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms, _imaging
-from real_pictures import difference, exif, saved, scene, shown
+from real_pictures import difference, exif, saved, scene, shown, swapped_profile
 
 import enroll.settings
 from enroll.allowed import LEAST_MEMORY
@@ -228,14 +228,6 @@ def test_a_profile_is_applied_when_the_picture_is_made_anew() -> None:
     in_lab = ImageCms.profileToProfile(scene(), srgb, lab, outputMode="LAB")
     assert in_lab is not None
     assert difference(shown(sent(saved(in_lab, "TIFF")).content), scene()) < 6
-
-
-def swapped_profile(srgb: bytes) -> bytes:
-    """sRGB with red and green exchanged."""
-    name, other = ("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
-    assert name in srgb
-    swapped = srgb.replace(b"rXYZ", b"xXYZ").replace(b"gXYZ", b"rXYZ").replace(b"xXYZ", b"gXYZ")
-    return swapped.replace(name, other)
 
 
 @pytest.mark.parametrize("profile", [b"rubbish", b"\0" * 5000])

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageCms
-from real_pictures import difference, exif, saved, shown
-from test_photo_convert import swapped_profile
+from real_pictures import difference, exif, saved, shown, swapped_profile
 from test_photo_quality import portrait, similarity
 
 from enroll.model import Fault

@@ -1,4 +1,4 @@
-"""`enroll who`: whom the library returns for a photo."""
+"""`enroll who`: the people that the library returns for a photo."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def calls(box: Sandbox) -> Counter[str]:
     return Counter(box.counts) - Counter(group_list=1, list=1, add=2)
 
 
-def test_whom_the_library_returns_is_shown_with_what_the_ledger_knows(
+def test_who_the_library_returns_is_shown_with_what_the_ledger_knows(
     box: Sandbox, enrolled: Archive, command: Command
 ) -> None:
     done = command("who", "photos/2.jpg")

@@ -48,7 +48,7 @@ _as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object
 @options.multi_oriented_detection
 @_as_json
 def who(photo: Path, as_json: bool, **given: Any) -> int:
-    """Show whom the library returns for PHOTO.
+    """Show the people that the library returns for PHOTO.
 
     Makes one call of search, and changes nothing. Without --ledger and without a ledger of the
     library, --group-id is needed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -86,8 +87,9 @@ def make_plan(
     )
     there = path if path is not None and ledger_at(path).exists() else None
     identity = named_library(settings)
-    ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
-    try:
+    with ExitStack() as stack:
+        ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
+        stack.callback(ledger.close)
         _check_library(ledger, identity, there)
         photos = choose_photo_store(settings.images, manifest, ledger)
         status = ledger.status(runs=RUNS_LOOKED_AT)
@@ -105,12 +107,12 @@ def make_plan(
             full=full,
             report=report,
             orphans=None if orphans is None else Orphans(photos.store, orphans),
-            duplicates=None
-            if duplicates is None
-            else Duplicates(duplicates, photos.store, settings.preparation, ledger),
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in OPEN),
         )
+        if duplicates is not None:
+            found = Duplicates(duplicates, photos.store, settings.preparation, ledger)
+            plan.duplicates = stack.enter_context(closing(found))
         with maybe_table(report, REPORT_COLUMNS, rules=REPORT_RULES) as table:
             planner = _Planner(plan, ledger, settings, PlanReport(table))
             planner.work()
@@ -121,8 +123,6 @@ def make_plan(
         if plan.duplicates is not None:
             with _readers(settings) as readers:
                 plan.duplicate_counts = plan.duplicates.write(readers)
-    finally:
-        ledger.close()
     return plan
 
 

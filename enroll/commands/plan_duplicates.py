@@ -18,7 +18,7 @@ from enroll.errors import LocalError
 from enroll.ledger import BlockList, LedgerReader
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import Fault, ScannedRow, Status
-from enroll.photos import Glance, Outline, PhotoStore, Picture, outline, read_picture
+from enroll.photos import Glance, Outline, PhotoStore, Picture, outline, read_picture, read_top
 from enroll.settings import Preparation
 from enroll.text.tables import Cell, free_text, new_table
 from enroll.text.wording import amount
@@ -43,19 +43,27 @@ _TABLES = """
 CREATE TABLE photo (
     photo INTEGER PRIMARY KEY, path BLOB UNIQUE,
     content INTEGER, picture INTEGER, size INTEGER, kin INTEGER, coding INTEGER,
-    sha256 BLOB, same BLOB
+    sha256 BLOB, same BLOB, top BLOB, decoded INTEGER DEFAULT 0
 );
 CREATE TABLE line (
     photo INTEGER, line INTEGER, user_id BLOB, user_data BLOB, image BLOB, withheld INTEGER
 );
+CREATE VIEW seen AS
+    SELECT photo, size, kin, coding, decoded, top, coalesce(same, picture) AS known
+    FROM photo WHERE size > 0;
+CREATE VIEW mixed AS
+    SELECT size FROM seen GROUP BY size HAVING count(DISTINCT known) > 1 AND min(kin) = 0;
 """
+"""`photo` has what is known of each so far (see `enroll.photos.Outline` and `Picture`); `mixed` are
+the sizes of several pictures, at least one of them in a format without loss."""
 
 _ADD_PHOTO = "INSERT OR IGNORE INTO photo (path) VALUES (?)"
 _ADD_LINE = "INSERT INTO line SELECT photo, ?, ?, ?, ?, ? FROM photo WHERE path = ?"
 _OUTLINED = """
 UPDATE photo SET content = ?, picture = ?, size = ?, kin = ?, coding = ? WHERE path = ?
 """
-_COMPARED = "UPDATE photo SET sha256 = ?, same = ? WHERE path = ?"
+_COMPARED = "UPDATE photo SET sha256 = ?, same = ?, top = ?, decoded = ? WHERE path = ?"
+_HAS_TOP = "UPDATE photo SET top = ? WHERE path = ?"
 
 _INDEXES = """
 CREATE INDEX by_content ON photo (content);
@@ -74,17 +82,23 @@ UNION SELECT photo FROM line JOIN photo USING (photo)
     WHERE content IS NOT NULL GROUP BY photo HAVING count(*) > 1
 """
 
-# The photos of which only the pixels say whether they are the same: those as large as one in a
-# format without loss, and those of the same kin in different codings. See `enroll.photos.Outline`.
+# The photos whose pixels decide: those without loss that may be the decoded picture of others, and
+# those of the same kin in different codings.
 _IN_PIXELS = """
-WITH seen AS (
-    SELECT photo, size, kin, coding, coalesce(same, picture) AS known FROM photo WHERE size > 0
-)
-SELECT photo FROM seen WHERE size IN
-    (SELECT size FROM seen GROUP BY size HAVING count(DISTINCT known) > 1 AND min(kin) = 0)
+SELECT photo FROM seen JOIN mixed USING (size) WHERE kin = 0
 UNION SELECT photo FROM seen JOIN
     (SELECT size, kin FROM seen WHERE kin <> 0 GROUP BY size, kin HAVING count(DISTINCT coding) > 1)
     USING (size, kin)
+"""
+
+# The others of these sizes. Few have the first lines of one without loss, and can be the same.
+_OTHERS = """
+SELECT photo FROM seen JOIN mixed USING (size) WHERE NOT decoded
+"""
+_WITH_SAME_TOP = """
+SELECT photo FROM seen JOIN mixed USING (size)
+WHERE NOT decoded AND
+    (top IS NULL OR (size, top) IN (SELECT size, top FROM seen WHERE kin = 0))
 """
 
 _GROUPS = """
@@ -151,6 +165,10 @@ class Duplicates:
             self._database.execute("PRAGMA journal_mode = OFF")
             self._database.executescript(_TABLES)
 
+    def close(self) -> None:
+        """Delete the temporary database."""
+        self._database.close()
+
     def add(self, rows: Sequence[ScannedRow], forgotten: BlockList) -> None:
         """Add rows of the manifest, in its order."""
         named = [row for row in rows if row.path]
@@ -186,14 +204,14 @@ class Duplicates:
             self._database.executescript(_INDEXES)
             self._compare(_LIKELY, readers, decodes=False)
             self._compare(_IN_PIXELS, readers, decodes=True)
+            self._look_at_tops(readers)
+            self._compare(_WITH_SAME_TOP, readers, decodes=True)
             self._database.executescript(_GROUPS)
             with new_table(
                 self.path, DUPLICATE_COLUMNS, rules=_RULES, numbers={"group", "line"}
             ) as table:
                 table.write(self._cells())
-            counts = self._counts()
-            self._database.close()
-        return counts
+            return self._counts()
 
     # What is seen of photos
 
@@ -216,12 +234,20 @@ class Duplicates:
         for paths in self._paths(wanted):
             pictures = zip(paths, readers.map(read, paths), strict=True)
             compared = [
-                (one.sha256, one.same, _packed(path))
+                (one.sha256, one.same, one.top, decodes, _packed(path))
                 for path, one in pictures
                 if isinstance(one, Picture)
             ]
             with self._at_once():
                 self._database.executemany(_COMPARED, compared)
+
+    def _look_at_tops(self, readers: Threads) -> None:
+        read = partial(read_top, store=self._store, preparation=self._preparation)
+        for paths in self._paths(_OTHERS):
+            tops = zip(paths, readers.map(read, paths), strict=True)
+            found = [(top, _packed(path)) for path, top in tops if isinstance(top, bytes)]
+            with self._at_once():
+                self._database.executemany(_HAS_TOP, found)
 
     def _paths(self, wanted: str) -> Iterator[list[str]]:
         """The paths of wanted photos, some at a time; what is wanted is decided before the first

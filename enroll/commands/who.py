@@ -1,4 +1,4 @@
-"""`enroll who`: whom a library returns for a photo, by one call of `search`. It writes nothing."""
+"""`enroll who`: the people that a library returns for a photo, by one call of `search`."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Resembling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Who:
-    """Whom the library returned, best first."""
+    """What the library returned, best first."""
 
     settings: WhoSettings
     endpoint: str

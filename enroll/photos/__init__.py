@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enroll.photos.alike import Outline, Picture, outline, read_picture
+from enroll.photos.alike import Outline, Picture, outline, read_picture, read_top
 from enroll.photos.bounds import BUDGET, give_back_memory, limit_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
 from enroll.photos.decode import hush_libtiff
@@ -49,6 +49,7 @@ __all__ = [
     "read_photo",
     "read_photos",
     "read_picture",
+    "read_top",
     "suffix_of",
     "thumbnail",
 ]

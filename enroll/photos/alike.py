@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 
 from PIL import Image
@@ -20,8 +21,15 @@ from enroll.photos import jpeg
 from enroll.photos.bounds import BUDGET
 from enroll.photos.decision import RefusedError, Seen
 from enroll.photos.decode import BrokenError
-from enroll.photos.form import EndMissingError, Form
-from enroll.photos.inspect import BLOCK_BYTES, Source, inspect, inspect_head, walk_jpeg_head
+from enroll.photos.form import UPRIGHT, EndMissingError, Form
+from enroll.photos.inspect import (
+    BLOCK_BYTES,
+    Source,
+    form_of,
+    inspect,
+    inspect_head,
+    walk_jpeg_head,
+)
 from enroll.photos.jpeg import EOI
 from enroll.photos.prepare import use_shown
 from enroll.photos.read import open_photo
@@ -47,6 +55,13 @@ _STRIP_PIXELS = 250_000
 _ANY_SIDE = 1 << 20
 """Longer than any picture that is decoded: nothing is shrunk."""
 
+_MOST_LINES, _LINES_BESIDE = 256, 32
+"""Lines of a picture's top, and those below it that are decoded as well: a decoder smooths colours
+over the blocks of a JPEG, of up to 32 lines."""
+
+_MOST_PIXEL_BYTES = 2
+"""Of a JPEG's data; hardly any has more than 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
@@ -69,10 +84,14 @@ class Outline:
 @dataclass(frozen=True, slots=True)
 class Picture:
     """The SHA-256 (32 bytes) of a photo's content, and `same`: 32 bytes that photos share which
-    were compared in the same way, if they are the same picture, and others never."""
+    were compared in the same way, if they are the same picture, and others never.
+
+    `top` is what `read_top` gives; None where the photo was not decoded.
+    """
 
     sha256: bytes
     same: bytes
+    top: bytes | None = None
 
 
 def outline(path: str, store: PhotoStore) -> Outline | Fault:
@@ -182,23 +201,71 @@ def read_picture(
         with open_photo(path, store) as photo, BUDGET.files.room(photo.times.size):
             contents = [photo.content()]
             sha256 = hashlib.sha256(contents[0]).digest()
-            return Picture(sha256, _compared(contents, preparation, decodes=decodes) or sha256)
+            same, top = _compared(contents, preparation, decodes=decodes)
+            return Picture(sha256, same or sha256, top)
     except UnusableError as error:
         return error.unusable.fault
 
 
-def _compared(contents: list[bytes], preparation: Preparation, *, decodes: bool) -> bytes | None:
-    """The hash of what is compared; None for the file's content. Takes the bytes from the list, so
-    that no other reference keeps them."""
-    same = None
+def read_top(
+    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
+) -> bytes | Fault | None:
+    """The hash of a photo's size and of its first lines as they are shown, an eighth of them, by
+    decoding no more than these; None where that cannot be done, as of a photo that is turned.
+
+    Photos that differ here are not the same picture.
+    """
+    try:
+        with open_photo(path, store) as photo:
+            return _top_of(photo, preparation)
+    except UnusableError as error:
+        return error.unusable.fault
+    except (RefusedError, BrokenError):
+        return None
+
+
+def _top_of(photo: OpenPhoto, preparation: Preparation) -> bytes | None:
+    head = photo.part(0, BLOCK_BYTES)
+    if form_of(head) is not Form.JPEG or (walked := walk_jpeg_head(photo, head)) is None:
+        return None
+    width, height = walked.size
+    lines = _top_lines(height) + _LINES_BESIDE
+    if walked.coding not in jpeg.SEQUENTIAL or walked.orientation != UPRIGHT or lines >= height:
+        return None
+    with BUDGET.files.room(width * lines * _MOST_PIXEL_BYTES):
+        head = photo.part(0, walked.scan + _SCAN_HEAD_BYTES + width * lines * _MOST_PIXEL_BYTES)
+        content = _shortened(head, lines)
+        use = partial(_hash_of_top, height=height)
+        return use_shown(inspect(content), preparation, side=_ANY_SIDE, use=use)
+
+
+def _shortened(head: bytes, lines: int) -> bytes:
+    """A JPEG that says that it has only so many lines: its decoder reads no further."""
+    walked = jpeg.walk(head, whole=False)
+    kept = walked.stripped.joined()
+    scan = _after(kept, walked.scan - walked.stripped.dropped)
+    parts = [kept[:2]]
+    for marker, body in _segments(kept, scan):
+        if marker in jpeg.FRAMES:
+            body = body[:1] + lines.to_bytes(2, "big") + body[3:]  # noqa: PLW2901
+        parts += [bytes([0xFF, marker]), (len(body) + 2).to_bytes(2, "big"), body]
+    return b"".join([*parts, kept[scan:].partition(EOI)[0], EOI])
+
+
+def _compared(
+    contents: list[bytes], preparation: Preparation, *, decodes: bool
+) -> tuple[bytes | None, bytes | None]:
+    """The hashes of what is compared, None for the file's content, and of its top. Takes the bytes
+    from the list, so that no other reference keeps them."""
+    same = top = None
     try:
         source = inspect(contents.pop())
         same = _coded(source)
         if decodes and not source.seen.truncated:
-            same = use_shown(source, preparation, side=_ANY_SIDE, use=_pixels)
+            same, top = use_shown(source, preparation, side=_ANY_SIDE, use=_hashes)
     except (RefusedError, BrokenError):
         pass
-    return same
+    return same, top
 
 
 def _coded(source: Source) -> bytes | None:
@@ -214,10 +281,24 @@ def _coded(source: Source) -> bytes | None:
     return digest.digest()
 
 
-def _pixels(picture: Image.Image) -> bytes:
-    digest = hashlib.sha256(f"pixels {picture.width} {picture.height} ".encode())
+def _hashes(picture: Image.Image) -> tuple[bytes, bytes]:
+    height = picture.height
+    return _hash_of_lines(picture, height, height), _hash_of_top(picture, height=height)
+
+
+def _hash_of_top(picture: Image.Image, *, height: int) -> bytes:
+    return _hash_of_lines(picture, _top_lines(height), height)
+
+
+def _top_lines(height: int) -> int:
+    return min(max(height // 8, 8), _MOST_LINES, height)
+
+
+def _hash_of_lines(picture: Image.Image, lines: int, height: int) -> bytes:
+    """Of the first lines of a picture that has `height` of them."""
+    digest = hashlib.sha256(f"pixels {picture.width} {height} {lines} ".encode())
     deep = max(_STRIP_PIXELS // picture.width, 1)
-    for top in range(0, picture.height, deep):
-        box = (0, top, picture.width, min(top + deep, picture.height))
+    for top in range(0, lines, deep):
+        box = (0, top, picture.width, min(top + deep, lines))
         digest.update(picture.crop(box).convert("RGB").tobytes())
     return digest.digest()

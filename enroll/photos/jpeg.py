@@ -57,7 +57,7 @@ _BEHIND_A_SCAN = _TABLES | (_ALONE - {_END}) | {_SCAN, 0xDC, 0xFE, *range(0xE0, 
 _COMMON = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended and progressive, with Huffman or arithmetic coding."""
 
-_SEQUENTIAL = frozenset({0xC0, 0xC1})
+SEQUENTIAL = frozenset({0xC0, 0xC1})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
@@ -114,7 +114,7 @@ class Jpeg:
     @property
     def sequential(self) -> bool:
         """Whether it is one pass from top to bottom in Huffman codes, as cameras write it."""
-        return self.coding in _SEQUENTIAL and self.scans == 1
+        return self.coding in SEQUENTIAL and self.scans == 1
 
     @property
     def common(self) -> bool:
