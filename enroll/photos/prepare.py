@@ -275,9 +275,7 @@ def use_shown(
 
     def task(_: Room) -> T:
         try:
-            picture = decoded(source, opened, size, turn)
-            with translating():
-                return use(picture)
+            return use(decoded(source, opened, size, turn))
         finally:
             opened.close()
 
