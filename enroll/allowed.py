@@ -119,6 +119,20 @@ def wrong_code(code: str) -> str:
     )
 
 
+HELD_CODES = frozenset({"LOOKALIKE", "UNLIKE_BEFORE"})
+"""Codes of photos that only a person can release, in `enroll.session.resemblance`."""
+
+
+def wrong_retry(code: str) -> str:
+    """Check that rows with this code can be retried."""
+    if code in HELD_CODES:
+        return (
+            f"photos that are held with {code} are not retried. Correct the photo, or release it "
+            "with `enroll audit --accept ID1,ID2`."
+        )
+    return wrong_code(code)
+
+
 def wrong_choice(value: object, choices: type[StrEnum]) -> str:
     """Check that a value is a member of `choices`, or the text of one."""
     known = ", ".join(repr(str(member)) for member in choices)
@@ -205,7 +219,7 @@ def _wrong(name: str, value: Any) -> Iterable[str]:
         number = isinstance(value, int | float)
         found = [wrong_duration(value, value) if number else SECONDS.wrong(value)]
     elif name in ("retry", "on_code"):
-        found = [wrong_code(code) for code in value]
+        found = [(wrong_retry if name == "retry" else wrong_code)(code) for code in value]
     elif name == "delimiter":
         found = [wrong_delimiter(value)]
     elif name == "columns":

@@ -58,6 +58,17 @@ class Precheck(StrEnum):
     """It is not sent."""
 
 
+class Lookalikes(StrEnum):
+    """What to do with a new face that looks like another person in the library."""
+
+    OFF = "off"
+    """The library is not searched for it."""
+    WARN = "warn"
+    """It is added, with a warning."""
+    HOLD = "hold"
+    """It is not added; a person decides."""
+
+
 @lru_cache
 def heif_installed() -> bool:
     """Whether HEIC can be read: the extra `heif` is installed."""
@@ -101,7 +112,7 @@ DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
 
 
 class FailOn(StrEnum):
-    """Which rejected, invalid or failed rows make exit code 1."""
+    """Which rejected, invalid, failed or held rows make exit code 1."""
 
     ANY = "any"
     NEW = "new"
@@ -134,6 +145,7 @@ class CodeRule(StrEnum):
 _CHOICES: Mapping[str, type[StrEnum]] = {
     "send_as": SendAs,
     "precheck": Precheck,
+    "lookalikes": Lookalikes,
     "fail_on": FailOn,
 }
 """Settings that are enums; text is accepted, too."""
@@ -238,6 +250,7 @@ class RunSettings(CallSettings):
     accept_truncated: bool = False
     precheck: Precheck = Precheck.OFF
     min_face: int = 0
+    lookalikes: Lookalikes = Lookalikes.OFF
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
     sample: int | None = None
@@ -334,6 +347,7 @@ class RunSettings(CallSettings):
             "multi_oriented_detection": self.multi_oriented_detection,
             "send_as": self.send_as.value,
             "preparation": asdict(self.preparation),
+            "lookalikes": self.lookalikes.value,
             "limit": self.limit,
             "max_duration": self.max_duration,
             "sample": self.sample,

@@ -37,6 +37,7 @@ from enroll.run import sender as calls
 from enroll.run import transitions
 from enroll.sandbox import FaultKind, Sandbox
 from enroll.sandbox.faults import EITHER_SIDE
+from enroll.session.resemblance import LOOKALIKE, NOT_COMPARED, UNLIKE_BEFORE
 from enroll.text import remedies
 
 ROOT = Path(__file__).parent.parent
@@ -315,7 +316,7 @@ OUR_CODES = [
     deciding.WAITS_FOR_DOUBT,
     transitions.STRANGER,
 ]
-BEFORE_A_CALL = [*map(str, PhotoCode), *map(str, RowCode)]
+BEFORE_A_CALL = [*map(str, PhotoCode), *map(str, RowCode), LOOKALIKE, UNLIKE_BEFORE, NOT_COMPARED]
 
 
 def test_every_code_is_documented_with_its_remedy() -> None:

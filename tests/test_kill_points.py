@@ -304,7 +304,23 @@ def a_verify(house: House, runner: Runner, box: Sandbox) -> Scene:
     )
 
 
+def a_run_that_holds(house: House, runner: Runner, box: Sandbox) -> Scene:
+    drawn = first_run(house, runner, box, "same")
+    house.photo("double", 0)  # as `same` has it
+    new = house.photo("new", 10)
+    house.manifest("double", "same", "new")
+    return Scene(
+        arguments=house.enrolling("run", *QUICK, "--lookalikes", "hold"),
+        faults=(("search", None, "500"), ("add", "new", "500-after")),
+        faces=Counter([("same", drawn["same"], "first"), ("new", new, "first")]),
+        statuses={"enrolled": 2, "held": 1},
+        always=("same",),
+        code=1,
+    )
+
+
 SCENES = {
+    "hold": a_run_that_holds,
     "run": a_run,
     "sync": a_sync,
     "remove": a_remove,
@@ -341,6 +357,9 @@ def wrong_in_ledger(house: House, box: Sandbox, scene: Scene) -> list[str]:
     for table in ("deletion", "face_to_delete", "surplus"):
         if house.ask(f"SELECT 1 FROM {table}"):
             found.append(f"left in the table {table}")
+    (holds,) = house.ask("SELECT count(*) FROM event WHERE kind = 'held'")
+    if holds != (scene.statuses.get("held", 0),):
+        found.append(f"{holds} events of held faces")
     begun = Counter(
         str(token)
         for kind, token in house.ask("SELECT kind, face_token FROM event")
@@ -455,7 +474,15 @@ def stage(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> Sta
 
 @pytest.mark.parametrize(
     ("stage", "fewest"),
-    [("run", 30), ("sync", 40), ("remove", 20), ("forget", 25), ("adopt", 30), ("verify", 20)],
+    [
+        ("run", 30),
+        ("sync", 40),
+        ("remove", 20),
+        ("forget", 25),
+        ("adopt", 30),
+        ("verify", 20),
+        ("hold", 20),
+    ],
     indirect=["stage"],
 )
 def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(

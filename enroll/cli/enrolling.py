@@ -44,9 +44,9 @@ from enroll.cli.parameters import (
 )
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import credentials_reader, printing, tame_pillow
-from enroll.settings import CodeRule, RunSettings, SyncSettings
+from enroll.settings import CodeRule, Lookalikes, RunSettings, SyncSettings
 from enroll.text.logs import LastingStream, log, set_up
-from enroll.text.wording import as_shown, say
+from enroll.text.wording import amount, as_shown, say
 from enroll.timetable import Timetable
 
 if TYPE_CHECKING:
@@ -391,6 +391,9 @@ def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
             say(f"How {settings.manifest} differs from the ledger. No calls were made.")
             say(*(f"Note: {note}" for note in found.notes))
             say(*difference_lines(found.counted), *strange_lines(found))
+            if settings.lookalikes is not Lookalikes.OFF:
+                photos = amount(found.counted.compared, "photo")
+                say(f"The library would be searched for people who look like {photos}.")
             if settings.differences is not None:
                 say(f"The differences are in {settings.differences}.")
     return 0

@@ -264,6 +264,12 @@ photos = together(
         "With --precheck: the minimum width of a face in the photo that is sent; 0 for 30.",
         metavar="PIXELS",
     ),
+    setting(
+        "--lookalikes",
+        "Search the library before each new face is added. One that looks like another person is "
+        "added with a warning, or held until `enroll audit --accept` allows it. One more call a "
+        "new face.",
+    ),
     setting("--checksum", "Read every photo, even unchanged ones."),
     setting(
         "--readers",

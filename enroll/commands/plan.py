@@ -38,7 +38,7 @@ from enroll.run import transitions
 from enroll.run.health import PhotoRootCheck
 from enroll.run.sample import Sample
 from enroll.run.transitions import Policy
-from enroll.settings import Precheck, RunSettings, default_ledger_path
+from enroll.settings import Lookalikes, Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output
 from enroll.text.tables import maybe_table
 from enroll.threads import Threads
@@ -49,8 +49,8 @@ ASSUMED_CALL_SECONDS = 1.9
 NO_LIBRARY = "Neither --group-id nor --ledger is given, so every row counts as new."
 
 ENOUGH_CALLS = 20
-"""`add` calls that a run must have made before its rate is used; commands such as `verify` make
-none."""
+"""`add` calls that a run must have made before the rate of its calls with a photo is used;
+commands such as `verify` make none."""
 
 MISSING_JUDGED = 1_000
 """Missing photos after which the plan checks whether their share is gone."""
@@ -105,6 +105,7 @@ def make_plan(
                 *([] if path else [NO_LIBRARY]),
             ],
             full=full,
+            searches=settings.lookalikes is not Lookalikes.OFF,
             report=report,
             orphans=None if orphans is None else Orphans(photos.store, orphans),
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
@@ -155,8 +156,10 @@ def _rate(asked: float | None, runs: Sequence[RunRecord], max_in_flight: int) ->
     if asked is not None:
         return Rate(asked, "as asked")
     for run in runs:
-        calls = 0 if run.end is None else run.end.calls.get(CallKind.ADD.value, 0)
-        if run.end is not None and calls >= ENOUGH_CALLS and run.end.at > run.start.at:
+        if run.end is None or run.end.calls.get(CallKind.ADD.value, 0) < ENOUGH_CALLS:
+            continue
+        calls = sum(run.end.calls.get(kind.value, 0) for kind in (CallKind.ADD, CallKind.SEARCH))
+        if run.end.at > run.start.at:
             return Rate(calls * 1000 / (run.end.at - run.start.at), f"as in run {run.run}")
     assumed = max_in_flight / ASSUMED_CALL_SECONDS
     return Rate(assumed, f"assuming {max_in_flight} calls of {ASSUMED_CALL_SECONDS} s at a time")

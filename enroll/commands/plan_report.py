@@ -120,10 +120,10 @@ class Plan(PlanCounts):
     The `add` calls follow the `opening` calls. `looked_at` are rows whose photo a run has to read,
     whatever the result; it lists the library before them. `shared` photos look the same and are
     listed under several user ids. `doubts` are faces in doubt in the whole ledger: a run looks for
-    them first. `people_known` are due rows that are new to the ledger, of people who have a face.
-    With `full`, photos were read and prepared, and `sizes` says what other sizes would cost. With a
-    sample, `drawn` is its result; `due` and `calls` then cover all rows, and nothing is known of
-    their photos.
+    them first. With `searches`, a search comes before each `add`. `people_known` are due rows that
+    are new to the ledger, of people who have a face. With `full`, photos were read and prepared,
+    and `sizes` says what other sizes would cost. With a sample, `drawn` is its result; `due` and
+    `calls` then cover all rows, and nothing is known of their photos.
     """
 
     manifest: Manifest
@@ -132,6 +132,7 @@ class Plan(PlanCounts):
     notes: Sequence[str]
     rate: Rate
     full: bool = False
+    searches: bool = False
     rows: int = 0
     enrolled: int = 0
     user_data_changed: int = 0
@@ -152,7 +153,8 @@ class Plan(PlanCounts):
     def seconds(self) -> float:
         """How long the calls take at the rate."""
         share = 1.0 if self.drawn is None else self.drawn.calls / self.drawn.size
-        return self.calls * share / self.rate.calls_per_second
+        calls = 2 * self.calls if self.searches else self.calls
+        return calls * share / self.rate.calls_per_second
 
     @property
     def opening(self) -> Sequence[CallKind]:
@@ -212,11 +214,12 @@ def _estimates(plan: Plan) -> list[str]:
         adds = likely_count(drawn.calls, drawn.size, drawn.of)
         likely, low, high = drawn.bytes_each.likely_sum(drawn.of)
         to_send = f"about {size(likely)} ({size(low)} to {size(high)})"
+    with_photo = [f"{adds} search"] * plan.searches + [f"{adds} add"]
     rate = f"{plan.rate.calls_per_second:.1f} calls a second ({plan.rate.source})"
     return facts(
         [
-            ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), f"{adds} add"])),
-            ("To send", f"{to_send} of photos"),
+            ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), *with_photo])),
+            ("To send", f"{to_send} of photos{', twice' if plan.searches else ''}"),
             (
                 "Time",
                 f"{about}{duration(plan.seconds)} at {rate}",

@@ -304,4 +304,5 @@ def _work(opened: Opened) -> Work:
         until=given.until,
         reread=settings.checksum,
         trust=opened.trust,
+        lookalikes=settings.lookalikes,
     )

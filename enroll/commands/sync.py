@@ -18,11 +18,13 @@ from enroll.commands.sync_compare import (
     compare,
     refuse_too_much,
 )
+from enroll.commands.sync_guards import too_many_held
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.ledger import Ledger, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
+from enroll.session.resemblance import UNLIKE_BEFORE
 from enroll.session.session import command_record, run_start
 from enroll.session.tally import Ended
 from enroll.settings import SyncSettings
@@ -63,7 +65,8 @@ def sync_manifest(
         deletions = _Deletions(settings, run, difference)
         if held is None:  # nobody was there before, so there is nobody to delete
             return run.close(run.drive(core), sync_result=deletions.result)
-        ended = deletions.finish(_enroll(run, deletions, difference, core))
+        ended = _stop_if_mixed_up(_enroll(run, deletions, difference, core), difference, settings)
+        ended = deletions.finish(ended)
         return run.close(ended, sync_result=deletions.result)
 
 
@@ -107,6 +110,17 @@ def _enroll(
     except KeyboardInterrupt:  # library users may have no signal handler
         return run.ended(signal=signal.SIGINT)
     return run.drive(core, quiet=difference.quiet, suspects=difference.suspects)
+
+
+def _stop_if_mixed_up(
+    ended: Ended, difference: ManifestDifference, settings: SyncSettings
+) -> Ended:
+    """Stop a sync whose guards could not know how many of the new photos would be held."""
+    held, counted = ended.tally.held_now[UNLIKE_BEFORE], difference.result.counted
+    because = too_many_held(held, counted, settings)
+    if not because or ended.stop is not None:
+        return ended
+    return replace(ended, stop=GuardError([because], counts=counted.figures()))
 
 
 class _Deletions:

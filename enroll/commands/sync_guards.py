@@ -108,6 +108,20 @@ _OPTIONS = {
 }
 
 
+def too_many_held(held: int, found: DiffCounts, settings: SyncSettings) -> str:
+    """Why nothing is deleted by a sync that has held so many new photos of people with a face;
+    empty where it may go on."""
+    most = settings.max_changes.most(found.people, least=LEAST_CHANGES)
+    if held <= most:
+        return ""
+    return (
+        f"{amount(held, 'new photo')} were held because they look like other people, and not like "
+        f"the faces that they replace; the limit is {most:,} (--max-changes "
+        f"{settings.max_changes}). The photos were probably mixed up, so nothing was deleted. "
+        "Restore the photos, then sync again."
+    )
+
+
 def refusal_lines(
     refusals: Sequence[Refusal],
     found: DiffCounts,
@@ -265,6 +279,8 @@ def difference_lines(counted: DiffCounts) -> Iterator[str]:
         yield f"  {counted.superseded:>9,}  faces superseded by another command"
     yield f"  {counted.leaving:>9,}  leavers to be removed now"
     yield f"  {counted.waiting:>9,}  leavers within the grace period"
+    if counted.awaited:
+        yield f"  {counted.awaited:>9,}  of these leavers are kept: a held photo looks like theirs"
     if counted.newly_gone:
         yield f"  {counted.newly_gone:>9,}  of these leavers are absent for the first time"
     if counted.returned:

@@ -32,6 +32,7 @@ from enroll.ledger.diff_queries import (
     by_a_sync,
     is_a_sync,
     leads_to_face,
+    looked_like_by_held,
 )
 from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.records import Chosen, Target
@@ -86,7 +87,11 @@ class SqliteDeletions:
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
         listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)
-        gone = select(s.absence.c.user_id).where(s.absence.c.since <= cutoff, ~exists(listed_again))
+        gone = select(s.absence.c.user_id).where(
+            s.absence.c.since <= cutoff,
+            ~exists(listed_again),
+            s.absence.c.user_id.not_in(looked_like_by_held()),
+        )
         theirs = s.face.c.user_id.in_(gone)
         # A copy that arrived after its face was removed, of a person who is to have no face.
         wanted = select(literal(1)).where(s.manifest_row.c.user_id == s.face.c.user_id)

@@ -52,6 +52,7 @@ from enroll.ledger.diff_queries import (
     is_still_to_be_added,
     leads_nowhere,
     leads_to_face,
+    looked_like_by_held,
     photo_is_missing,
 )
 from enroll.ledger.diff_records import (
@@ -224,7 +225,8 @@ class SqliteManifestDiff:
         if not self._everybody:
             people = people.where(is_compared())
             settled = self._number(select(s.compared_scan.c.people)) - self._number(listed)
-        overdue = gone.since <= self._cutoff
+        past_grace, awaited = gone.since <= self._cutoff, gone.user_id.in_(looked_like_by_held())
+        overdue = and_(past_grace, not_(awaited))
         of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
         together = of_one.subquery()
         joiners = select(func.count(w.user_id.distinct())).where(
@@ -250,6 +252,7 @@ class SqliteManifestDiff:
             newly_gone=self._number(select(func.count()).where(gone.fresh)),
             waiting=self._number(select(func.count()).where(not_(overdue))),
             leaving=self._number(select(func.count()).where(overdue)),
+            awaited=self._number(select(func.count()).where(past_grace, awaited)),
             together=self._number(select(func.max(together.c.people))),
         )
 

@@ -59,9 +59,9 @@ class DiffCounts:
     `superseded` those that a command other than a sync has replaced.
 
     People who are not in the manifest: `newly_gone` are absent for the first time, `waiting` have
-    not been absent long enough to be removed, and `leaving` are to be removed now; `together` is
-    the largest number of `leaving` people that a single sync found absent. `returned` were absent
-    and are back.
+    not been absent long enough to be removed, or are `awaited`: they have, but a held photo looks
+    like theirs. `leaving` are to be removed now; `together` is the largest number of `leaving`
+    people that a single sync found absent. `returned` were absent and are back.
     """
 
     first: bool = False
@@ -80,6 +80,7 @@ class DiffCounts:
     superseded: int = 0
     newly_gone: int = 0
     waiting: int = 0
+    awaited: int = 0
     leaving: int = 0
     together: int = 0
     returned: int = 0
@@ -94,6 +95,11 @@ class DiffCounts:
     def added(self) -> int:
         """Faces to add."""
         return self.joiners + self.photos + self.user_data
+
+    @property
+    def compared(self) -> int:
+        """Photos of which the library does not hold a face, `accepted` ones included."""
+        return self.joiners + self.photos + self.accepted
 
     @property
     def removed(self) -> int:

@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    FromClause,
     Integer,
     Row,
+    Select,
     String,
     and_,
     bindparam,
     case,
+    exists,
     func,
     insert,
     literal,
@@ -23,9 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
+from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.records import Finding, FindingKind, Pair, shown_path
-from enroll.ledger.statements import among, listed
-from enroll.model import EventKind, Status
+from enroll.ledger.statements import among, face_record, listed
+from enroll.model import EventKind, FaceRecord, Status
 
 
 class SqliteFindings:
@@ -44,7 +49,14 @@ class SqliteFindings:
         self._connection.execute(_ACCEPT, values)
         for one, other in {(first, second), (second, first)}:
             self._connection.execute(_NOTE_ACCEPTED, {**values, "one": one, "other": other})
-        return self._connection.execute(_RELEASE, values).rowcount
+        released = self._connection.execute(_RELEASE, values).rowcount
+        if released:  # the cached scan has them as bad for good
+            SqliteScanCache(self._connection).drop()
+        return released
+
+    def swapped(self) -> list[tuple[FaceRecord, str]]:
+        found = self._connection.execute(_SWAPPED).all()
+        return [(face_record(one), one.swapped_with) for one in found]
 
 
 def current_findings(connection: Connection, photo_root: str) -> Iterator[Pair]:
@@ -122,10 +134,42 @@ _RELEASE = (
     .values(status=Status.PENDING.value, code="", message="", run=_NUMBER)
 )
 
+
+def _is_in_use(face: FromClause) -> ColumnElement[bool]:
+    """Condition: a row leads to the face."""
+    row = s.row.alias(f"use_of_{face.name}")  # type: ignore[attr-defined]
+    return exists(
+        select(literal(1)).where(row.c.user_id == face.c.user_id, row.c.face_id == face.c.face_id)
+    )
+
+
+def _swapped() -> Select[Any]:
+    """Each held face that looks like a person with a held face that looks like this one's."""
+    theirs, back = s.face.alias("theirs"), s.finding.alias("back")
+    held = Status.HELD.value
+    return (
+        select(s.face, s.finding.c.other_user_id.label("swapped_with"))
+        .join_from(s.face, s.finding, s.finding.c.face_id == s.face.c.face_id)
+        .join(theirs, theirs.c.user_id == s.finding.c.other_user_id)
+        .join(back, back.c.face_id == theirs.c.face_id)
+        .where(
+            s.face.c.status == held,
+            s.face.c.status != Status.ENROLLED.value,  # so that the index on the others serves
+            theirs.c.status == held,
+            back.c.other_user_id == s.face.c.user_id,
+            *(finding.c.kind == FindingKind.UNLIKE_BEFORE.value for finding in (s.finding, back)),
+            *(_is_in_use(face) for face in (s.face, theirs)),
+        )
+        .order_by(s.face.c.face_id)
+    )
+
+
+_SWAPPED = _swapped()
+
 _other = s.face.alias("other")
 _IS_COPY = select(literal(1)).where(s.surplus.c.face_token == s.finding.c.other_token).exists()
 _AS_THEN = or_(
-    s.face.c.status == Status.HELD.value,
+    and_(s.face.c.status == Status.HELD.value, _is_in_use(s.face)),
     and_(
         s.face.c.face_token == s.finding.c.face_token,
         or_(

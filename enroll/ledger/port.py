@@ -281,6 +281,10 @@ class Findings(Protocol):
     def accepted(self, user_ids: Iterable[str]) -> frozenset[tuple[str, str]]:
         """The accepted pairs in which one of these people is, each in the order of the ids."""
 
+    def swapped(self) -> list[tuple[FaceRecord, str]]:
+        """The held faces of people whose new photo looks like another's present face while that
+        one's new photo looks like theirs, with that person's id."""
+
     def accept(self, user_id: str, other_user_id: str, *, at: int, run: int) -> int:
         """Record that two people may look alike; or, for one person twice, that their own photos
         may differ. Photos that were held for that alone are due again; their number."""

@@ -161,7 +161,8 @@ class Searched:
     """A search with a face's photo, and all that it has found wrong. It replaces what an earlier
     search has found.
 
-    `face_token` is the face's own, None for a photo that is held; `at` is UNIX ms.
+    `face_token` is the face's own, None for a photo that is held; `at` is UNIX ms. `audited` is
+    False for a search that was made before the face was added: others may have come since.
     """
 
     face_id: int
@@ -169,6 +170,7 @@ class Searched:
     at: int
     run: int
     findings: Sequence[Finding] = ()
+    audited: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

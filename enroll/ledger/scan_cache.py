@@ -28,7 +28,7 @@ from enroll.model import Row, Status
 DIGEST_BYTES = 16
 """Of a part's times: 128 bits, which no two states of some thousand files share by chance."""
 
-_FOR_GOOD = (Status.REJECTED, Status.INVALID)
+_FOR_GOOD = (Status.REJECTED, Status.INVALID, Status.HELD)
 """Besides enrolled rows, those that are not due again while photo and settings stay the same."""
 
 

@@ -247,4 +247,5 @@ def _write_searched(connection: Connection, searched: Collection[Searched]) -> N
                 for one, finding in found
             ],
         )
-    UPSERT_AUDITED.insert(connection, (one for one in searched if one.face_token is not None))
+    audited = [one for one in searched if one.audited and one.face_token is not None]
+    UPSERT_AUDITED.insert(connection, audited)

@@ -177,7 +177,7 @@ class Console(Screen):
         self._set_postfix()
         self._tell_row(row, status.value, code, message)
 
-    def precheck_warning(self, row: Candidate, fault: Fault) -> None:
+    def warned(self, row: Candidate, fault: Fault) -> None:
         self._tell_row(row, DOUBTFUL, fault.code, fault.message)
 
     def suspected(self, note: str) -> None:

@@ -156,7 +156,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     _tally("bad"),
     _tally(
         "new_bad",
-        help="Rows that are rejected, invalid or failed since the last run.",
+        help="Rows that are rejected, invalid, failed or held since the last run.",
     ),
     Figure(
         "calls",
@@ -299,6 +299,7 @@ OF_RUN: Sequence[Figure[Report]] = (
         ),
         urgent=True,
     ),
+    Figure("swapped", lambda run: len(run.ended.tally.swapped)),
     Figure("shared_photos", lambda run: run.ended.tally.shared),
     Figure(
         "unforgotten",
@@ -315,7 +316,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     ),
     Figure(
         "doubtful",
-        lambda run: {str(code): n for code, n in run.ended.tally.precheck_warnings.items()} or None,
+        lambda run: {str(code): n for code, n in run.ended.tally.warnings.items()} or None,
         in_json=False,
         log="doubtful",
         optional=True,

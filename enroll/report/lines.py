@@ -17,6 +17,7 @@ from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.scan import resolved
 from enroll.model import Entry, Status
 from enroll.photos import PhotoStore, open_store
+from enroll.session.tally import BAD
 from enroll.text.logs import mask
 from enroll.text.remedies import sentence
 from enroll.visible import named_path, path_text, visible
@@ -24,9 +25,7 @@ from enroll.visible import named_path, path_text, visible
 IN_DOUBT, UNKNOWN = "IN_DOUBT", "UNKNOWN"
 """Reasons of rows in doubt, whatever their code, and of those without one."""
 
-NEEDS_A_PERSON = frozenset(
-    {Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT, Status.HELD}
-)
+NEEDS_A_PERSON = frozenset({*BAD, Status.IN_DOUBT})
 
 
 LEAST_IN_GROUP = 4

@@ -13,7 +13,7 @@ from enroll.manifest.suspects import suspect_notes
 from enroll.model import CallKind, Status
 from enroll.report.figures import log_fields, remarks
 from enroll.run.sample import trial_lines
-from enroll.session.tally import Tally
+from enroll.session.tally import SHARED_SHOWN, Tally
 from enroll.text.logs import log, mask
 from enroll.text.wording import (
     amount,
@@ -46,6 +46,7 @@ def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
         *_mistakes(tally, urgent=True),
         *remarks(report, urgent=True),
         *strange,
+        *_swapped(tally, show_user_ids),
         *_shared(tally, show_user_ids),
     ]
 
@@ -73,8 +74,13 @@ def _parts(report: Report, show_user_ids: bool, brief: bool) -> Iterator[list[st
     yield list(trial_lines(ended))
     if report.sync_result is not None:
         yield [*sync_lines(report.sync_result), *strange_lines(report.sync_result)]
-    yield list(doubtful_lines(tally.precheck_warnings, "sent anyway"))
-    yield [*_mistakes(tally), *remarks(report), *_shared(tally, show_user_ids)]
+    yield list(doubtful_lines(tally.warnings, "sent anyway"))
+    yield [
+        *_mistakes(tally),
+        *remarks(report),
+        *_swapped(tally, show_user_ids),
+        *_shared(tally, show_user_ids),
+    ]
     yield facts(
         [
             *([] if brief else _calls(report)),
@@ -191,6 +197,18 @@ def _unrecorded(report: Report) -> Iterator[str]:
         f"of all manifests: {held or 'nothing that can be read now'}. The next run searches the "
         "library for the rest before it sends anything."
     )
+
+
+def _swapped(tally: Tally, show_user_ids: bool) -> Iterator[str]:
+    if not tally.swapped:
+        return
+    hint = "" if show_user_ids else " (--show-user-ids names them)"
+    pairs = amount(len(tally.swapped), "pair")
+    yield f"{pairs} of people whose photos were probably swapped: both are held{hint}."
+    for pair in tally.swapped[:SHARED_SHOWN]:
+        yield f"  {' and '.join(pair if show_user_ids else map(mask, pair))}"
+    if len(tally.swapped) > SHARED_SHOWN:
+        yield f"  and {len(tally.swapped) - SHARED_SHOWN:,} more"
 
 
 def _shared(tally: Tally, show_user_ids: bool) -> Iterator[str]:

@@ -4,18 +4,19 @@ its outcome."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 
 from enroll.engine import HeldPhoto
+from enroll.ledger import Finding
 from enroll.model import Candidate, Credentials, FaceRecord, Fault, Row, SendAs, Unusable
 from enroll.photos import PhotoStore
 from enroll.run.sample import Sample
 from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
-from enroll.settings import Preparation
+from enroll.settings import Lookalikes, Preparation
 
 
 class Trust(Enum):
@@ -37,7 +38,8 @@ class Work:
     process; `sample` draws the rows of a trial.
     `give_up_after`, `drain`, `settle_after` and `max_duration` are seconds; `until` is when the run
     has to end (monotonic). With `reread` every photo is read, even if its file looks unchanged.
-    `trust` says how far the ledger is believed to know the library.
+    `trust` says how far the ledger is believed to know the library, `lookalikes` what to do with a
+    new face that looks like another person.
     """
 
     run: int
@@ -56,6 +58,7 @@ class Work:
     until: float
     reread: bool
     trust: Trust
+    lookalikes: Lookalikes
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +70,8 @@ class Job:
     planner. `tries` counts this run's answers, `setbacks` the times that a call had to be put off.
     `credentials` signed the last call, and `expires` is when that signature expires;
     `previous_expires` is the expiry of the last attempt before it that ended in doubt.
+    `compared` is whether the library has been searched for people who look like it, and `findings`
+    are what that has found of a face that is added all the same.
     """
 
     due: Candidate
@@ -77,6 +82,8 @@ class Job:
     credentials: Credentials | None = None
     expires: float = 0.0
     previous_expires: float | None = None
+    compared: bool = False
+    findings: Sequence[Finding] = ()
 
     @property
     def photo(self) -> HeldPhoto:

@@ -8,7 +8,7 @@ from typing import Any
 
 from enroll import clock
 from enroll.expiry import ALIVE_SECONDS, ClockOffsets
-from enroll.ledger import Changes, Ledger, ScanCache
+from enroll.ledger import Changes, Finding, Ledger, ScanCache, Searched
 from enroll.model import (
     OPEN,
     Answer,
@@ -27,6 +27,7 @@ from enroll.model import (
     Unusable,
 )
 from enroll.run import transitions
+from enroll.session.resemblance import SWAPPED, why_held
 from enroll.session.tally import BAD, SHARED_SHOWN, Observer, Tally
 
 COMMIT_SECONDS = 0.03
@@ -35,6 +36,9 @@ are gathered (`enroll.run.loop.BATCH_SECONDS`) that makes 50 ms: what a kill lea
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
 """Former statuses of a face that has or had its own token: any face found is a copy of it."""
+
+Findings = Sequence[Finding]
+"""What a search with a photo has found wrong."""
 
 _EVENTS = {Status.ENROLLED: EventKind.ENROLLED, Status.IN_DOUBT: EventKind.IN_DOUBT}
 
@@ -152,7 +156,7 @@ class Journal:
             status=unusable.status,
             user_data=due.row.user_data,
         )
-        if not (face.open or face.status in (Status.ENROLLED, Status.SUPERSEDED)):
+        if not (face.open or face.status in (Status.ENROLLED, Status.SUPERSEDED, Status.HELD)):
             fault = unusable.fault
             face = replace(
                 face,
@@ -168,10 +172,55 @@ class Journal:
         self.noted()
         self.ends(due, face)
 
-    def precheck_warning(self, due: Candidate, fault: Fault) -> None:
-        """Count and report a photo that is sent although the precheck found `fault`."""
-        self.tally.precheck_warnings[fault.code] += due.lines
-        self.observer.precheck_warning(due, fault)
+    def warning(self, due: Candidate, fault: Fault) -> None:
+        """Count and report a photo that is sent although `fault` was found."""
+        self.tally.warnings[fault.code] += due.lines
+        self.observer.warned(due, fault)
+
+    def held(
+        self, due: Candidate, photo: SeenPhoto, face: FaceRecord, found: Findings
+    ) -> FaceRecord:
+        """Record that a face is not added, because of what a search with its photo has `found`.
+        Returns the face."""
+        fault = why_held(found)
+        face = self._not_added(face, Status.HELD, fault)
+        events = [
+            self._event(EventKind.HELD, face, None, detail=one.other_user_id) for one in found
+        ]
+        searched = Searched(
+            face_id=face.face_id, face_token=None, at=clock.now_ms(), run=self.run, findings=found
+        )
+        self._point(due, photo, face, faces=[face], events=events, searched=[searched])
+        self.noted()
+        self.tally.held_now[fault.code] += due.lines
+        return face
+
+    def not_compared(
+        self, due: Candidate, photo: SeenPhoto, face: FaceRecord, fault: Fault
+    ) -> FaceRecord:
+        """Record that a face is not added, because the search with its photo has failed. Returns
+        the face."""
+        face = self._not_added(face, Status.FAILED, fault)
+        self._point(due, photo, face, faces=[face])
+        self.noted()
+        return face
+
+    def _not_added(self, face: FaceRecord, status: Status, fault: Fault) -> FaceRecord:
+        return replace(face, status=status, code=fault.code, message=fault.message, run=self.run)
+
+    def compared(self, face: FaceRecord, found: Findings) -> None:
+        """Record what a search with the photo of a face has `found`, if it is enrolled now."""
+        if found and face.status is Status.ENROLLED:
+            searched = Searched(
+                face_id=face.face_id,
+                face_token=face.face_token,
+                at=clock.now_ms(),
+                run=self.run,
+                findings=found,
+                audited=False,
+            )
+            self.ledger.record(Changes(searched=[searched]))
+            self.noted()
 
     def known_face(
         self, due: Candidate, photo: SeenPhoto, *, before: FaceRecord, now: FaceRecord
@@ -233,11 +282,14 @@ class Journal:
         *,
         faces: Sequence[FaceRecord],
         events: Sequence[Event] = (),
+        searched: Sequence[Searched] = (),
     ) -> None:
         """Record that a row points to `face`, along with these changes."""
         row = self._row(due, face_id=face.face_id, sha256=photo.sha256)
         seen = PhotoRecord(path=due.row.path, times=photo.times, sha256=photo.sha256)
-        self.ledger.record(Changes(faces=faces, rows=[row], photos=[seen], events=events))
+        self.ledger.record(
+            Changes(faces=faces, rows=[row], photos=[seen], events=events, searched=searched)
+        )
 
     def face(self, face: FaceRecord, *, ended: bool = True) -> None:
         """Record the present state of a face, along with its event if the state has one and the
@@ -356,11 +408,23 @@ class Journal:
         tally.others_in_doubt = len(left_in_doubt - self.in_doubt)
         # Asked of the ledger, even when nothing was due: an earlier run may have been cut off in
         # the middle of a pass, or right after the last row's outcome.
+        if tally.held_now:
+            self._note_swapped()
         tally.superseded = ledger.supersede(at=clock.now_ms(), run=self.run)
         if tally.enrolled_now:
             tally.shared = ledger.shared_photos(self.run)
         if tally.shared:
             tally.shared_examples = ledger.examples_of_shared(self.run, most=SHARED_SHOWN)
+
+    def _note_swapped(self) -> None:
+        """Say of people who were held for each other's faces that their photos were swapped."""
+        for face, other in self.ledger.findings.swapped():
+            message = f"{face.message.removesuffix(SWAPPED)}{SWAPPED}"
+            if message != face.message:
+                self.ledger.record(Changes(faces=[replace(face, message=message)]))
+            pair = min(face.user_id, other), max(face.user_id, other)
+            if face.run == self.run and pair not in self.tally.swapped:
+                self.tally.swapped.append(pair)
 
     def _row(self, due: Candidate, **state: Any) -> RowRecord:
         row = due.row
@@ -368,14 +432,16 @@ class Journal:
             user_id=row.user_id, path=row.path, user_data=row.user_data, run=self.run, **state
         )
 
-    def _event(self, kind: EventKind, face: FaceRecord, face_token: str | None) -> Event:
+    def _event(
+        self, kind: EventKind, face: FaceRecord, face_token: str | None, *, detail: str = ""
+    ) -> Event:
         return Event(
             at=clock.now_ms(),
             kind=kind,
             run=self.run,
             face_id=face.face_id,
             face_token=face_token,
-            detail=face.code,
+            detail=detail or face.code,
         )
 
 

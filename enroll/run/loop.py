@@ -1,7 +1,8 @@
 """The loop of a run, and the only user of its ledger.
 
 Each turn takes the steps in the order in which a row goes through them, for many rows at once:
-handle answers, read ahead, plan, record intents, commit, reconcile, send.
+handle answers, read ahead, plan, record intents, commit, reconcile, send. With `--lookalikes` a
+search is made between plan and intent.
 
 A task given to an executor is one step (read the next rows, read one photo, make one call),
 returns a value and never waits long. A row that waits is in a heap of due times and holds no
@@ -22,6 +23,7 @@ from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
 from enroll.model import Status
+from enroll.run.comparer import Comparer
 from enroll.run.feed import Feed
 from enroll.run.health import PhotoRootCheck, Reachability
 from enroll.run.job import Job, People, Work
@@ -97,6 +99,9 @@ class Driver:
         self._photo_root = photo_root = PhotoRootCheck(work.store, ledger)
         self._feed = Feed(work, scan, journal, tasks=tasks, people=people, photo_root=photo_root)
         self._sender = Sender(work, connection, journal, tasks=tasks, limiter=limiter, reach=reach)
+        self._comparer = Comparer(
+            work, connection, journal, tasks=tasks, limiter=limiter, reach=reach
+        )
         self._lookups = Lookups(
             work, connection, journal, tasks=tasks, limiter=limiter, reach=reach
         )
@@ -177,6 +182,7 @@ class Driver:
             if self._end(now) is not None:
                 return  # before anything more leaves
         self._sender.send(now)
+        self._comparer.send(now)  # after the calls whose photos have been compared
         if now - self._beaten >= TICK_SECONDS:  # here, when every slot is taken that can be
             self._beaten = now
             self._progress.beat(self._view(now))
@@ -186,7 +192,7 @@ class Driver:
         """When to work next: at once if a slot would stay empty otherwise or an answer was no
         success, else together with what comes within BATCH_SECONDS."""
         sender, feed = self._sender, self._feed
-        if sender.urgent or not (sender.answered or feed.read):
+        if sender.urgent or not (self._answered or feed.read):
             return now
         if sender.hungry(now):
             return now
@@ -203,7 +209,12 @@ class Driver:
 
     def _hear_answers(self) -> None:
         """Record what calls have come to, and finish the jobs for which no further one is made."""
-        for job in self._sender.hear_all():
+        compared = self._comparer.hear_all()
+        for job in compared:
+            if job.compared:
+                self._sender.take(job)
+        held = [job for job in compared if not job.compared]
+        for job in [*held, *self._sender.hear_all()]:
             try:
                 self._leave_sender(job)
             except EnrollError as error:
@@ -211,9 +222,11 @@ class Driver:
 
     def _leave_sender(self, job: Job) -> None:
         """No further call is made for a job's face: it is in doubt, or it has its outcome."""
+        self._comparer.left(job)
         if job.face.open:
             self._planner.look_for(job)
             return
+        self._journal.compared(job.face, job.findings)
         self._ends(job)
         if job.face.status is Status.ENROLLED:
             self._reconciler.enrolled(job.face)
@@ -237,7 +250,10 @@ class Driver:
         """Take the first steps of rows whose photos were read."""
         if self._unknown_faces.complete:
             for job in self._planner.plan():
-                self._sender.take(job)
+                if self._comparer.wants(job):
+                    self._comparer.take(job)
+                else:
+                    self._sender.take(job)
         elif self._feed.read:
             self._unknown_faces.learn()
 
@@ -255,7 +271,8 @@ class Driver:
         """Look for faces in doubt, and let the rows of settled ones go on."""
         sender, planner = self._sender, self._planner
         # Without a row on its way no further face will be enrolled.
-        idle = self._feed.all_planned and not (sender.backlog or sender.under_way)
+        coming = sender.under_way or self._comparer.under_way
+        idle = self._feed.all_planned and not coming
         self._reconciler.work(idle=idle)
         planner.go_on()
         if self._all_settled and not planner.rechecked:
@@ -268,7 +285,7 @@ class Driver:
             gauge=self._limiter.gauge(now),
             away=self._reach.away,
             refused=self.tally.refused > 0,
-            ready=self._sender.ready + self._lookups.ready,
+            ready=self._sender.ready + self._comparer.ready + self._lookups.ready,
             photos=feed.reading + feed.waiting + feed.may_take,
             scanned=feed.scanned,
             doubts=len(self._reconciler),
@@ -281,14 +298,20 @@ class Driver:
         is away.
         """
         at_once, feed = self._tasks.readers, self._feed
-        if feed.bytes_read + self._sender.bytes_ahead >= AHEAD_BYTES:
+        sender, comparer = self._sender, self._comparer
+        if feed.bytes_read + sender.bytes_ahead + comparer.bytes_ahead >= AHEAD_BYTES:
             return 0
-        ahead = feed.reading + len(feed.read) + self._sender.backlog + self._sender.setbacks
+        ahead = feed.reading + len(feed.read) + sender.backlog + sender.setbacks + comparer.backlog
         return min(self._limiter.limit + at_once - ahead, at_once - feed.reading)
 
     @property
     def _in_flight(self) -> int:
-        return self._sender.in_flight + self._lookups.in_flight
+        return self._sender.in_flight + self._comparer.in_flight + self._lookups.in_flight
+
+    @property
+    def _answered(self) -> int:
+        """Calls that have ended and whose answers are not recorded."""
+        return self._sender.answered + self._comparer.answered
 
     @property
     def _all_settled(self) -> bool:
@@ -304,6 +327,7 @@ class Driver:
             tasks.stop,
             self._unknown_faces.stop,
             self._sender.stop,
+            self._comparer.stop,
             self._lookups.stop,
             self._planner.stop,
             self._reach.shortage.too_long(work.give_up_after, now),
@@ -322,12 +346,13 @@ class Driver:
     @property
     def _unrecorded(self) -> EnrollError | None:
         """Why something that happened to a row could not be recorded."""
-        return self._sender.unrecorded or self._planner.unrecorded
+        sender, comparer = self._sender, self._comparer
+        return sender.unrecorded or comparer.unrecorded or self._planner.unrecorded
 
     def _why_calls_end(self) -> str | None:
         """Which bound keeps all further calls from being made."""
-        more = self._sender.under_way or self._lookups.waiting
-        if self._limiter.spent and more and not (self._in_flight or self._sender.answered):
+        more = self._sender.under_way or self._comparer.under_way or self._lookups.waiting
+        if self._limiter.spent and more and not (self._in_flight or self._answered):
             why = "--max-calls was reached, and there is more to do"
             if self._unknown_faces.being_learned:
                 why += "; all of them were needed to find and list the library"
@@ -357,8 +382,9 @@ class Driver:
         now = clock.monotonic()
         moments = [
             now + TICK_SECONDS,
-            self._work_due(now) if self._sender.answered or self._planner.may_plan else None,
+            self._work_due(now) if self._answered or self._planner.may_plan else None,
             self._sender.due_at(),
+            self._comparer.due_at(),
             self._reconciler.due_at(),
             self._limiter.opens_at(now),
             self._tasks.due_at(),
@@ -384,6 +410,7 @@ class Driver:
     def _what_it_waits_for(self, now: float) -> str:
         return what_it_waits_for(
             sender=self._sender,
+            comparer=self._comparer,
             feed=self._feed,
             reconciler=self._reconciler,
             unknown_faces=self._unknown_faces,
@@ -401,6 +428,7 @@ class Driver:
             self._hear_answers()
             self._stop = self._stop or self._unrecorded
             self._watchdog.heed(self._reach, clock.monotonic())  # all may have been done in a tick
+            self._comparer.withdraw()
             for job in self._sender.withdraw():
                 self._ends(job)
             self._planner.leave()

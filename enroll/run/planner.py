@@ -138,7 +138,7 @@ class Planner:
             if self._policy.holds_precheck_faults:
                 self._hold_back(due, photo, photo.precheck_fault, known)
                 return False
-            self._journal.precheck_warning(due, photo.precheck_fault)
+            self._journal.warning(due, photo.precheck_fault)
         self._people.occupy(due.row.user_id)
         job.face = self._face_to_send(due, photo, known)
         self._looked_for.discard(job.face.face_id)
@@ -238,6 +238,7 @@ class Planner:
             return
         if isinstance(step, Outcome):
             self._journal.face(step.face)
+        self._journal.compared(step.face, job.findings)
         self._journal.ends(job.due, step.face)
 
     def leave(self) -> None:

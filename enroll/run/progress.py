@@ -8,6 +8,7 @@ from enroll import clock
 from enroll.ledger import Point, RunPace
 from enroll.limiter.limits import LimiterState
 from enroll.limiter.waiting import View, Waits, in_words
+from enroll.run.comparer import Comparer
 from enroll.run.feed import Feed
 from enroll.run.health import Reachability
 from enroll.run.journal import Journal
@@ -142,6 +143,7 @@ class Watchdog:
 def what_it_waits_for(
     *,
     sender: Sender,
+    comparer: Comparer,
     feed: Feed,
     reconciler: Reconciler,
     unknown_faces: UnknownFaces,
@@ -150,21 +152,25 @@ def what_it_waits_for(
     now: float,
 ) -> str:
     """What a run waits for that has stood still, in words that follow "Waiting for"."""
-    reasons = [*_calls(sender, reach, gauge), *_photos(feed), *_in_doubt(reconciler, now)]
+    reasons = [*_calls(sender, comparer, reach, gauge), *_photos(feed), *_in_doubt(reconciler, now)]
     reasons += ["the list of the library's faces"] * unknown_faces.being_learned
     return "; ".join(reasons) or "rows that wait for another photo of the same person"
 
 
-def _calls(sender: Sender, reach: Reachability, gauge: LimiterState) -> Iterator[str]:
+def _calls(
+    sender: Sender, comparer: Comparer, reach: Reachability, gauge: LimiterState
+) -> Iterator[str]:
+    in_flight = sender.in_flight + comparer.in_flight
+    setbacks, ready = sender.setbacks + comparer.setbacks, sender.ready + comparer.ready
     if reach.shortage.since is not None:
         yield _short(reach)
-    if sender.in_flight:
-        yield f"{amount(sender.in_flight, 'call')} in flight"
-    if sender.setbacks:
-        yield f"{amount(sender.setbacks, 'row')} to be sent again ({reach.because})"
-    if sender.ready and not sender.in_flight:
+    if in_flight:
+        yield f"{amount(in_flight, 'call')} in flight"
+    if setbacks:
+        yield f"{amount(setbacks, 'row')} to be sent again ({reach.because})"
+    if ready and not in_flight:
         because = f" ({gauge.cap})" if gauge.cap else ""
-        yield f"a slot for {amount(sender.ready, 'row')}{because}"
+        yield f"a slot for {amount(ready, 'row')}{because}"
     if gauge.closed:
         yield f"the pause that the service asks for, {duration(gauge.closed)} more"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from enroll.model import CallKind, Candidate, Status
-from enroll.session.tally import Ended
+from enroll.session.tally import BAD, Ended
 from enroll.text.wording import amount, duration
 
 SURE = 1.96
@@ -109,7 +109,7 @@ class Spread:
 
 _ONCE_A_RUN = (CallKind.GROUP_LIST, CallKind.LIST)
 
-_TOLD = (Status.ENROLLED, Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT)
+_TOLD = (Status.ENROLLED, *BAD, Status.IN_DOUBT)
 
 
 def trial_lines(ended: Ended) -> Iterator[str]:

@@ -288,7 +288,7 @@ class Sender:
             rejected = self._work.policy.on_code.get(answer.code) is CodeRule.REJECT
             code = self._breaker.heard(answer, rejected=rejected, now=now)
             if code is not None:
-                self.stop = self.stop or _over_and_over(answer)
+                self.stop = self.stop or over_and_over(answer)
 
     def _follow(self, job: Job, step: Step, now: float) -> None:
         job.face = step.face
@@ -299,7 +299,7 @@ class Sender:
             self._ready.appendleft(job)
         elif isinstance(step, Again):
             job.setbacks += 1
-            due_at = now + _back_off(job.setbacks)
+            due_at = now + back_off(job.setbacks)
             heapq.heappush(self._waiting, (due_at, next(self._order), job))
 
     def _keep_raw(self, answer: Answer) -> None:
@@ -328,7 +328,7 @@ class Sender:
         return list(self._in_flight)
 
 
-def _back_off(setbacks: int) -> float:
+def back_off(setbacks: int) -> float:
     """Seconds to wait after so many setbacks, by tenacity's strategy."""
     state = RetryCallState(Retrying(), None, (), {})
     state.attempt_number = setbacks
@@ -347,7 +347,8 @@ def _proved_new(face: FaceRecord, answer: Answer, holders: dict[str, int]) -> An
     )
 
 
-def _over_and_over(answer: Answer) -> ServiceError:
+def over_and_over(answer: Answer) -> ServiceError:
+    """What to stop a run with whose calls keep failing like this."""
     said = f"{answer.code} ({answer.message})" if answer.message != answer.code else answer.code
     advice = f"{said.rstrip('.')}. {remedy(answer.code)}".rstrip()
     return ServiceError(

@@ -141,6 +141,8 @@ def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, text_changed: 
 
     `text_changed` means that the row's text differs from what was sent.
     """
+    if face.status is Status.HELD:
+        return False
     if face.status is Status.REJECTED and text_changed:
         return True
     if face.run == run and face.status in (Status.REJECTED, Status.FAILED):
@@ -164,6 +166,8 @@ def _preparing_may_help(code: str, refused_under: str | None, policy: Policy) ->
 
 def is_due(candidate: Candidate, policy: Policy) -> bool:
     """Whether this run has to read a candidate's photo, and perhaps to send it."""
+    if candidate.status is Status.HELD:  # else a person has to release it
+        return candidate.changed
     if candidate.changed or candidate.code in policy.retry_codes:
         return True
     if candidate.status not in (Status.REJECTED, Status.INVALID):

@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping, Sequence, Set
 
 from enroll.facesearch import FoundFace
 from enroll.ledger import Finding, FindingKind
+from enroll.model import Fault
+from enroll.text.wording import amount
+from enroll.visible import visible
 
 LOOKALIKE_SCORE = 85.0
 """The score from which a face of another person is taken for the same person: by the service's
@@ -29,6 +32,25 @@ the person's present face."""
 
 Accepted = Set[tuple[str, str]]
 """Pairs of people who may look alike, each in the order of their ids."""
+
+
+NOT_COMPARED = "SEARCH_FAILED"
+"""The code of a face that could not be compared with those of the library."""
+
+SWAPPED = " That person's new photo looks like this one's present face: they were probably swapped."
+"""What follows in the message of both where two people are held for each other's faces."""
+
+
+def why_held(found: Sequence[Finding]) -> Fault:
+    """What to say of a photo that `before_adding` objects to."""
+    best, more = found[0], len(found) - 1
+    others = f" and {amount(more, 'other person', 'other people')}" if more else ""
+    looks = f"The photo looks like {visible(best.other_user_id)} (score {best.score:.1f}){others}"
+    if best.kind is FindingKind.UNLIKE_BEFORE:
+        return Fault(
+            code=UNLIKE_BEFORE, message=f"{looks}, and not like this person's present face."
+        )
+    return Fault(code=LOOKALIKE, message=f"{looks}.")
 
 
 def lookalikes(

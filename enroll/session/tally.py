@@ -11,7 +11,7 @@ from enroll.ledger import RunPace
 from enroll.manifest.suspects import NONE, Suspects
 from enroll.model import CallKind, Candidate, Fault, SharedPhoto, Status
 
-BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
+BAD = (Status.REJECTED, Status.INVALID, Status.FAILED, Status.HELD)
 """Statuses that make exit code 1."""
 
 SHARED_SHOWN = 3
@@ -47,11 +47,15 @@ class Tally:
     Lines: `codes` counts the lines of each status by error code, and `examples` has one message
     for each code. `new_bad` lines were not in their bad state before. `renewed` lines had their
     face added again with the new text; for `not_renewed` lines that failed. `recognised` are due
-    lines whose face turned out to be enrolled already. `precheck_warnings` counts the lines whose
-    photos were sent although `--precheck` found a fault, by the fault's code. `due` is complete
+    lines whose face turned out to be enrolled already. `warnings` counts the lines whose photos
+    were sent although `--precheck` or `--lookalikes` found a fault, by its code. `due` is complete
     once `scanned` is set; until then, up to `unscanned` more lines may be due. This run processes
     `expected` lines, at most so many until `scanned` is set: those due, or as many as `--limit` or
     `--sample` allows.
+
+    `held_now` counts the lines that were held in this run, by code. `swapped` are pairs of people
+    who are held because each new photo looks like the other's present face, and of whom this run
+    has held one.
 
     `suspects` are lines that are probably mistakes.
     The manifest has at most `rows` lines, as blank ones count. A run that ends before it has
@@ -97,8 +101,10 @@ class Tally:
     user_data_changed: int = 0
     gone: int = 0
     kept: int = 0
-    precheck_warnings: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
     superseded: int = 0
+    held_now: Counter[str] = field(default_factory=Counter)
+    swapped: list[tuple[str, str]] = field(default_factory=list)
     shared: int = 0
     shared_examples: list[SharedPhoto] = field(default_factory=list)
     adopted: int = 0
@@ -125,7 +131,7 @@ class Tally:
 
     @property
     def bad(self) -> int:
-        """Lines that are rejected, invalid or failed."""
+        """Lines that are rejected, invalid, failed or held."""
         return sum(self.statuses[status] for status in BAD)
 
 
@@ -160,7 +166,7 @@ class Observer:
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
         """A due row has its outcome, and is already counted in `Tally.done`."""
 
-    def precheck_warning(self, row: Candidate, fault: Fault) -> None:
+    def warned(self, row: Candidate, fault: Fault) -> None:
         """A due row's photo is sent although something is wrong with the face in it."""
 
     def ticked(self, tally: Tally) -> None:

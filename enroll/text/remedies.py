@@ -62,6 +62,11 @@ _REMEDIES = {
     "PHOTO_DARK_FACE": "Brighten the photo or take one with more light, or use --precheck warn.",
     "PHOTO_BRIGHT_FACE": "Use a photo with less light on the face, or --precheck warn.",
     "PHOTO_BLURRED_FACE": "Use a sharp photo, or --precheck warn.",
+    "LOOKALIKE": "Remove one of the ids, or correct the photo. For two people who look alike: "
+    "`enroll audit --accept ID1,ID2`.",
+    "UNLIKE_BEFORE": "Correct the photo, and the other person's if they were swapped. If it is "
+    "right: `enroll audit --accept ID1,ID2`.",
+    "SEARCH_FAILED": "Run again. --lookalikes warn adds such rows without the search.",
     "USER_ID_EMPTY": "Fill the cell.",
     "USER_ID_TOO_LONG": "Use at most 48 bytes.",
     "USER_ID_CHARACTER": "Use only letters, digits and -%@#&_.",

@@ -1,0 +1,324 @@
+"""One search before each new face is added: whether its photo looks like another person.
+
+A search leaves no trace, so it is made before the intent is recorded: a kill between the two costs
+nothing but the search. What is found is judged by `enroll.session.resemblance`.
+
+Two new faces that are added at the same time cannot find each other. So the same photo is never
+under way twice, and of the faces that are due only a small share is between search and answer.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+
+from enroll import clock
+from enroll.errors import EnrollError, ServiceError, ShortageError
+from enroll.facesearch import Call, FoundFace, SignedCall
+from enroll.ledger import Finding
+from enroll.limiter.limits import CallEnd, Limiter, Slot
+from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
+from enroll.run.health import Breaker, Reachability
+from enroll.run.job import Job, Work
+from enroll.run.journal import Journal
+from enroll.run.sender import back_off, over_and_over, stopped_by
+from enroll.run.tasks import Tasks
+from enroll.session.account import Connection
+from enroll.session.library_faces import NO_FACE_FOUND, SEARCH_LIMIT, found_faces
+from enroll.session.resemblance import NOT_COMPARED, UNLIKE_SCORE, before_adding, why_held
+from enroll.session.retry import NO_SLOT
+from enroll.settings import Lookalikes
+
+SHARE_AT_ONCE = 100
+"""Of so many faces that are due, one may be between its search and the answer to its `add`. Of two
+new faces that look alike, in rows drawn at random, at most 2 of 100 pairs meet there."""
+
+_ADD_SAYS_SO_TOO = frozenset(
+    {
+        NO_FACE_FOUND,
+        "IMAGE_ERROR_UNSUPPORTED_FORMAT",
+        "INVALID_IMAGE_SIZE",
+        "IMAGE_FILE_TOO_LARGE",
+        "HTTP_413",
+    }
+)
+"""Codes with which the service refuses the photo itself: it cannot be added either."""
+
+_KNOWN_TO_END = frozenset({Status.ENROLLED, Status.HELD, Status.REJECTED})
+"""Statuses of a face after which nothing more has to be waited for by others with its photo."""
+
+_SAME_PHOTO_SCORE = 100.0
+"""The score of the same bytes."""
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """A job's search. `tries` counts the answers, `setbacks` the times that it had to be put off;
+    `same_photo` is a face with the same photo that was enrolled meanwhile."""
+
+    job: Job
+    tries: int = 0
+    setbacks: int = 0
+    same_photo: list[FoundFace] = field(default_factory=list)
+
+
+class Comparer:
+    """Every job between the decision to send its face and the answer to the search before that.
+
+    `hear_all` has the jobs to go on with: to be sent, or with an outcome.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        connection: Connection,
+        journal: Journal,
+        *,
+        tasks: Tasks,
+        limiter: Limiter,
+        reach: Reachability,
+    ) -> None:
+        self._work = work
+        self._connection = connection
+        self._service = connection.service
+        self._journal = journal
+        self._tasks = tasks
+        self._limiter = limiter
+        self._reach = reach
+        self._ready: deque[_Search] = deque()
+        self._waiting: list[tuple[float, int, _Search]] = []
+        self._order = itertools.count()
+        self._in_flight: dict[_Search, Slot] = {}
+        self._answered: list[tuple[_Search, Credentials, Answer]] = []
+        self._not_seen: set[Job] = set()  # between their search and the answer to their `add`
+        self._content: dict[Job, bytes] = {}  # of the photos under way, whoever else has them
+        self._same: dict[bytes, deque[_Search]] = {}  # for each of these the others, who wait
+        self._breaker = Breaker()
+        self.stop: ServiceError | None = None
+        """What the service said to stop the run."""
+        self.unrecorded: EnrollError | None = None
+        """Why an outcome could not be recorded."""
+
+    def wants(self, job: Job) -> bool:
+        """Whether a job that is to be sent has to be compared first. A face that is added again
+        with another text looks like what is in the library already."""
+        off = self._work.lookalikes is Lookalikes.OFF
+        return not (off or job.compared or job.face.face_token is not None)
+
+    @property
+    def backlog(self) -> int:
+        """Jobs that wait for their search."""
+        return len(self._ready) + len(self._waiting) + sum(map(len, self._same.values()))
+
+    @property
+    def bytes_ahead(self) -> int:
+        """Bytes of the photos of jobs that wait for their search."""
+        waiting = (search for _, _, search in self._waiting)
+        ahead = itertools.chain(self._ready, waiting, *self._same.values())
+        return sum(search.job.photo.size for search in ahead)
+
+    @property
+    def ready(self) -> int:
+        """Searches that could leave if there were slots."""
+        return len(self._ready)
+
+    @property
+    def setbacks(self) -> int:
+        """Searches that wait for their back-off."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Searches that are being made."""
+        return len(self._in_flight)
+
+    @property
+    def answered(self) -> int:
+        """Searches that have ended and whose answers are not judged."""
+        return len(self._answered)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether any job is here."""
+        here = (self._in_flight, self._answered, self._ready, self._waiting)
+        return any(here) or any(self._same.values())
+
+    def due_at(self) -> float | None:
+        """When the next search may be made that waits for a time (monotonic seconds)."""
+        moments = [self._waiting[0][0] if self._waiting else None]
+        if self._ready and not self._in_flight:
+            moments.append(self._breaker.due_at())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def take(self, job: Job) -> None:
+        """Have the library searched for people who look like a job's face."""
+        self._queue(_Search(job))
+
+    def _queue(self, search: _Search) -> None:
+        photo = search.job.photo
+        content = photo.sent_sha256 or photo.sha256
+        if content in self._same:
+            self._same[content].append(search)
+            return
+        self._content[search.job], self._same[content] = content, deque()
+        self._ready.append(search)
+
+    def send(self, now: float) -> None:
+        """Make as many searches as there are slots for."""
+        while self._waiting and self._waiting[0][0] <= now:  # first: the others may wait for it
+            self._ready.appendleft(heapq.heappop(self._waiting)[2])
+        while self._may_send(now):
+            search = self._ready.popleft()
+            used = self._connection.credentials
+            call = self._signed(search.job)
+            if isinstance(call, Answer):
+                self._answered.append((search, used, call))
+                continue
+            self._in_flight[search] = slot = self._limiter.sent(now)
+            try:
+                self._tasks.call(call, search.job.photo, partial(self._arrived, search, used))
+            except ShortageError as error:  # no thread took it: it leaves when one is free
+                del self._in_flight[search]
+                self._ready.appendleft(search)
+                self._reach.shortage.met(str(error), now)
+                self._limiter.release(slot, now, CallEnd.BLOCKED)
+                return
+            self._not_seen.add(search.job)
+
+    def _may_send(self, now: float) -> bool:
+        if not self._ready or self._limiter.free(now) <= 0:
+            return False
+        begun = self._ready[0].job in self._not_seen  # it is repeated
+        most = max(self._journal.tally.due // SHARE_AT_ONCE, 1)
+        return (begun or len(self._not_seen) < most) and self._breaker.may_send(
+            len(self._in_flight), now
+        )
+
+    def _signed(self, job: Job) -> SignedCall | Answer:
+        call = Call.search(
+            group_id=self._work.group_id,
+            send_as=self._work.send_as,
+            limit=SEARCH_LIMIT,
+            threshold=UNLIKE_SCORE,
+            multi_oriented_detection=job.face.multi_oriented_detection,
+        )
+        return self._service.sign(call)
+
+    def _arrived(self, search: _Search, used: Credentials, answer: Answer) -> None:
+        slot = self._in_flight.pop(search)
+        service_time = clock.time() + self._service.clock.offset
+        self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
+        self._answered.append((search, used, answer))
+
+    def hear_all(self) -> list[Job]:
+        """Judge the answers received so far. Returns the jobs to go on with: those that are
+        `compared` are to be sent, the others have their outcome."""
+        answered, self._answered = self._answered, []
+        finished = []
+        for search, used, answer in answered:
+            try:
+                if self._hear(search, used, answer):
+                    finished.append(search.job)
+            except EnrollError as error:
+                self.unrecorded = self.unrecorded or error
+        return finished
+
+    def _hear(self, search: _Search, used: Credentials, answer: Answer) -> bool:
+        """Whether no further search is made for a job after this answer."""
+        now = clock.monotonic()
+        self._count(search, answer, now)
+        if answer.verdict in NO_SLOT or self._connection.refresh_credentials(answer, used):
+            self._ready.appendleft(search)
+            return False
+        if answer.verdict is Verdict.FATAL:
+            self.stop = self.stop or stopped_by(answer, used)
+            self._ready.appendleft(search)
+            return False
+        if answer.verdict is Verdict.NOT_SENT or (
+            answer.verdict is Verdict.UNKNOWN and search.tries < self._work.policy.attempts
+        ):
+            search.setbacks += 1
+            due_at = now + back_off(search.setbacks)
+            heapq.heappush(self._waiting, (due_at, next(self._order), search))
+            return False
+        if answer.code in _ADD_SAYS_SO_TOO:
+            search.job.compared = True
+            return True
+        found = found_faces(answer)
+        if found is None:
+            self._failed(search.job, answer)
+        else:
+            self._judge(search.job, [*search.same_photo, *found])
+        return True
+
+    def _count(self, search: _Search, answer: Answer, now: float) -> None:
+        self._reach.heard(answer, now)
+        if not answer.may_have_arrived:
+            return
+        tally, refused = self._journal.tally, answer.verdict is Verdict.REFUSED
+        tally.calls[CallKind.SEARCH] += 1
+        tally.refused += refused
+        search.tries += not refused
+        if not refused and self._breaker.heard(answer, rejected=False, now=now) is not None:
+            self.stop = self.stop or over_and_over(answer)
+
+    def _judge(self, job: Job, found: list[FoundFace]) -> None:
+        """Hold a job's face, or let it be sent."""
+        findings = self._findings(job, found)
+        if findings and self._work.lookalikes is Lookalikes.HOLD:
+            job.face = self._journal.held(job.due, job.photo, job.face, findings)
+            return
+        if findings:
+            self._journal.warning(job.due, why_held(findings))
+        job.findings, job.compared = findings, True
+
+    def _findings(self, job: Job, found: list[FoundFace]) -> list[Finding]:
+        user_id, ledger = job.face.user_id, self._journal.ledger
+        if not before_adding(found, user_id, (), accepted=frozenset()):
+            return []
+        faces = ledger.faces_of([user_id])[user_id]
+        own = {token for face in faces for token in (face.face_token, face.former_token) if token}
+        accepted = ledger.findings.accepted([user_id])
+        return before_adding(found, user_id, own, accepted=accepted)
+
+    def _failed(self, job: Job, answer: Answer) -> None:
+        """No search can say whether a job's face looks like another person."""
+        said = answer.message or answer.code or "the answer is not as documented"
+        fault = Fault(
+            code=NOT_COMPARED,
+            message=f"The search for people who look like the photo failed: {said.rstrip('.')}.",
+        )
+        if self._work.lookalikes is Lookalikes.HOLD:
+            job.face = self._journal.not_compared(job.due, job.photo, job.face, fault)
+            return
+        self._journal.warning(job.due, fault)
+        job.compared = True
+
+    def left(self, job: Job) -> None:
+        """A job has its outcome, or is in doubt: others with its photo go on."""
+        self._not_seen.discard(job)
+        content = self._content.pop(job, None)
+        if content is None:
+            return
+        waiting, face = self._same.pop(content), job.face
+        if face.face_token is not None:  # a search need not show it yet
+            seen = FoundFace(
+                face_token=face.face_token,
+                user_id=face.user_id,
+                user_data=face.user_data,
+                score=_SAME_PHOTO_SCORE,
+            )
+            for search in waiting:
+                search.same_photo.append(seen)
+        if face.status in _KNOWN_TO_END:
+            self._ready.extend(waiting)
+            return
+        for search in waiting:
+            self._queue(search)
+
+    def withdraw(self) -> None:
+        """Count the searches that have not ended when the run does."""
+        self._journal.tally.calls[CallKind.SEARCH] += len(self._in_flight)
