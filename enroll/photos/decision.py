@@ -269,7 +269,7 @@ def tilted_face(degrees: float, preparation: Preparation) -> Fault:
     return _fault(
         PhotoCode.TILTED_FACE,
         f"The head is tilted about {abs(round(degrees))} degrees to the {way} in the photo. Turn "
-        f"the photo until the head is upright, or use another one{_or_warn(preparation)}.",
+        f"the photo until the head is upright{_or_warn(preparation)}.",
     )
 
 
@@ -277,7 +277,7 @@ def dark_face(preparation: Preparation) -> Fault:
     """Nearly all of it is black."""
     return _fault(
         PhotoCode.DARK_FACE,
-        "The face is too dark. Brighten the photo, or use one with light on the face"
+        "The face is too dark. Brighten the photo or use one with more light on the face"
         f"{_or_warn(preparation)}.",
     )
 
