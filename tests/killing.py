@@ -26,11 +26,13 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from real_command import Command
 from warmed import warm_up
 
 from enroll import clock
+from enroll.model import CallKind
 
 ANY = "any"
 """Every point, whatever its kind."""
@@ -49,8 +51,9 @@ way, or a file has changed. A kill before any other point leaves what a kill aft
 leaves."""
 
 ALONE = "changed nothing: "
-"""What `PASSED` says, with the number, of a point that was passed while no other was, was no call,
-and left every file as it was. A kill after it leaves what a kill before it leaves."""
+"""What `PASSED` says, with the number, of a point that was passed while no other was, was no call
+that changes the library, and left every file as it was. A kill after it leaves what a kill before
+it leaves."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +298,7 @@ class _Boundaries:
         only_if: Callable[..., bool] = lambda *_, **__: True,
     ) -> Callable[..., Any]:
         """The same function, each use of it a boundary where `only_if` says so."""
+        only_asks = _asks if point == "call" else lambda *_: True
 
         def passing(*args: Any, **named: Any) -> Any:
             if getattr(self._within, "one", False) or not only_if(*args, **named):
@@ -319,7 +323,7 @@ class _Boundaries:
                 with self._lock:
                     self._under_way -= 1
                     self._left = self._files()
-                    alone = alone and number == self._counts[ANY] and point != "call"
+                    alone = alone and number == self._counts[ANY] and only_asks(*args)
                     if alone and self._left == found:
                         os.write(self._log, f"{ALONE}{number}\n".encode())
 
@@ -359,6 +363,20 @@ class _Boundaries:
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = ("os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir", "os.link")
 """Python's audit events, as its documentation lists them."""
+
+
+_ASKING = {
+    CallKind.GROUP_LIST,
+    CallKind.GROUP_INFO,
+    CallKind.LIST,
+    CallKind.FACE_INFO,
+    CallKind.SEARCH,
+}
+
+
+def _asks(_: Any, request: Any) -> bool:
+    """Whether a call changes nothing at the service."""
+    return urlsplit(request.url).path.rpartition("/")[2] in _ASKING
 
 
 def _makes(path: Any, flags: int, *_: Any, **__: Any) -> bool:
