@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,22 @@ settings.load_profile("untimed")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each worker begin to import the tests at another place: what one has compiled, the
+    others load."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:
+        return
+    names = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+    number, of = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    first = len(names) * number // of
+    for name in names[first:] + names[:first]:
+        # One that is skipped or broken is so again when it is collected.
+        with suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:
