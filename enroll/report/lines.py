@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from enroll.commands.run_closing import results_lookup
 from enroll.commands.run_input import options_of_key
@@ -115,12 +115,14 @@ class Origin:
             message = ""  # it may name another person's photo
             if len(entry.user_id) >= LEAST_IN_GROUP:
                 group = group.replace(entry.user_id, mask(entry.user_id))
-        texts = shown_texts(entry.user_id, entry.user_data, entry.image, masked=self.masked)
+        user_id, user_data, image = shown_texts(
+            entry.user_id, entry.user_data, entry.image, masked=self.masked
+        )
         return Line(
             number=number,
-            user_id=texts.user_id,
-            user_data=texts.user_data,
-            image=texts.image,
+            user_id=user_id,
+            user_data=user_data,
+            image=image,
             status=entry.status,
             code=entry.error,
             message=visible(message),
@@ -132,22 +134,14 @@ class Origin:
         )
 
 
-class ShownTexts(NamedTuple):
-    """What identifies a row, as it is shown."""
-
-    user_id: str
-    user_data: str
-    image: str
-
-
-def shown_texts(user_id: str, user_data: str, image: str, *, masked: bool) -> ShownTexts:
+def shown_texts(user_id: str, user_data: str, image: str, *, masked: bool) -> tuple[str, str, str]:
     """These texts, safe to show; masked, without the user id, and without the names in the path,
     which may be named after anybody's id."""
     if masked:
         hidden = mask(user_id)
         user_data = user_data.replace(user_id, hidden) if user_id else user_data
         user_id, image = hidden, "/".join(map(_masked_part, image.split("/")))
-    return ShownTexts(visible(user_id), visible(user_data), visible(image))
+    return visible(user_id), visible(user_data), visible(image)
 
 
 def shown_value(cell: str) -> str:

@@ -161,11 +161,11 @@ class PairsOfFaces:
         rows = self._rows.get(user_id, ())
         own = next((one for one in rows if one[1].photo == image), None)
         row = own or next(iter(rows), None)
-        texts = shown_texts(user_id, user_data, image, masked=self._masked)
+        shown_id, shown_data, path = shown_texts(user_id, user_data, image, masked=self._masked)
         return Side(
-            user_id=texts.user_id,
-            user_data=texts.user_data,
-            image=texts.image,
+            user_id=shown_id,
+            user_data=shown_data,
+            image=path,
             number=row[1].number if row is not None and (own or not image) else 0,
             group=None if row is None else row[1].group,
             value=None if row is None else row[0],
