@@ -93,21 +93,22 @@ def _turned(picture: Image.Image, degrees: int) -> Image.Image:
 
 _SHARPNESS_SIDE = 64
 """Pixels of a face's width at which its sharpness is measured. At 96 and 128 a face that is 60
-pixels wide looks blurred; at 48 a blur that does harm is not seen."""
+pixels wide looks blurred; at 48 less of a harmful blur is left to see."""
 
 _INSIDE = 0.1
-"""How much of its width is cut off on each side of a face before it is measured: hair and
-background."""
+"""How much of a face's width is left out on each side before light and sharpness are measured: it
+may be hair or background."""
 
 _TILT_SIDE, _TILT_AROUND = 80, 1.4
 """Pixels of a face's width, and widths of the picture around it, for a look at its tilt. The
 detector sees no smaller face. A look takes a millisecond."""
 
 _TILT_ARM = 40
-"""By how many degrees a face is turned each way to see its tilt: the detector's score falls there
+"""By how many degrees a face is turned each way to see its tilt. There the detector's score falls
 by a point for each 11 degrees, and alike on both sides of a face that is upright."""
 
 _DEGREES_PER_POINT = 11 / 2
+"""Of tilt, for a point of difference between both sides."""
 
 _TILT_STEPS, _LARGEST_STEP, _SMALLEST_STEP = 5, 25.0, 3.0
 """The first step that is smaller ends it: four looks are usual. Over 170 rotated photos the error
@@ -147,8 +148,8 @@ def _light_and_sharpness(picture: Image.Image, face: Face) -> tuple[tuple[int, i
     middle = 2 * levels[1:-1, 1:-1]
     across = levels[1:-1, 2:] + levels[1:-1, :-2] - middle
     down = levels[2:, 1:-1] + levels[:-2, 1:-1] - middle
-    # One that was moved is as sharp as ever along its path's edges: the worse direction counts.
-    # Beside the variance of the levels, it is the same for a dark face and a bright one.
+    # Motion blurs in one direction only, so the blurrier one counts. Divided by the variance of the
+    # levels, it is the same for a dark face and a bright one.
     sharpness = min(across.var(), down.var()) / max(levels.var(), 1.0)
     return (round(shadows), round(highlights)), 1000 * float(sharpness)
 
