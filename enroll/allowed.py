@@ -93,6 +93,7 @@ RANGES: Mapping[str, Range] = {
     "max_calls": COUNT,
     "grace": Range(least=0, most=3650),
     "score": Range(least=50, most=100),
+    "unlike": Range(least=0, most=100),
     "of_run": COUNT,
     "header_row": COUNT,
 }

@@ -107,6 +107,15 @@ SEARCH_PREPARATION = Preparation(accept_truncated=True)
 """For a photo to search with: it may have been enrolled under any settings."""
 
 
+LOOKALIKE_SCORE = 85.0
+"""The score from which a face of another person is taken for the same person: by the service's
+documentation one false acceptance in 100,000 comparisons in a library of up to 100,000 faces, and
+one in 10,000 in a larger one."""
+
+UNLIKE_SCORE = 60.0
+"""The score below which two photos of one person do not resemble each other. The lowest threshold
+that the service recommends, 75, still lets one of 1,000 strangers pass."""
+
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
 """The service's base URL in Singapore, where the vendor's documentation points."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from enroll import clock
 from enroll.errors import UsageError
 
 DAY = 24 * 60
@@ -94,6 +95,13 @@ class Timetable:
     def __str__(self) -> str:
         rest = [] if self.otherwise is None else [f"else={self.otherwise:g}"]
         return ",".join([*map(str, self.windows), *rest])
+
+
+def rate_at(rate: float | Timetable) -> Callable[[float], float | None]:
+    """The calls a second at a time (monotonic seconds)."""
+    if isinstance(rate, Timetable):
+        return lambda now: rate.at(clock.time() + now - clock.monotonic())
+    return lambda now: rate
 
 
 _TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d"

@@ -417,9 +417,14 @@ def test_the_figures_of_the_reference_are_those_of_the_table() -> None:
 
 
 def test_the_metrics_of_the_reference_are_those_of_the_table() -> None:
-    documented = re.findall(r"`enroll_run_(\w+)`", reference("`--metrics-file FILE` gets", "```"))
-    of_figures = [figure.metric or figure.name for figure in FIGURES if figure.help]
-    assert sorted(documented) == sorted([*of_figures, "in_progress"])
+    documented = re.findall(r"`enroll_(\w+)`", reference("`--metrics-file FILE` gets", "```"))
+    of_figures = [
+        f"{'' if figure.of_ledger else 'run_'}{figure.metric or figure.name}"
+        for figure in FIGURES
+        if figure.help
+    ]
+    others = ["run_in_progress", "last_success_timestamp_seconds"]
+    assert sorted(documented) == sorted([*of_figures, *others])
 
 
 def test_the_log_fields_of_the_reference_are_those_of_the_table() -> None:

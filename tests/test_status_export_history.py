@@ -214,8 +214,8 @@ def test_status_as_json_has_stable_keys() -> None:
         holder="",
     )
     assert list(told) == [
-        "ledger", "library", "images", "ceiling", "forgotten", "counts", "errors", "answers",
-        "runs",
+        "ledger", "library", "images", "ceiling", "forgotten", "findings", "not_audited",
+        "counts", "errors", "answers", "runs",
     ]  # fmt: skip
     assert told["library"] == {
         "host": "a.example", "group_id": "staff", "add_time": "2025-01-01T00:00:00Z",

@@ -27,7 +27,7 @@ _MODULES = {
     "match": ("match",),
     "enrolling": ("plan", "run", "sync"),
     "reports": ("status", "report", "export", "history"),
-    "maintain": ("verify", "adopt", "resolve", "remove", "forget"),
+    "maintain": ("verify", "audit", "adopt", "resolve", "remove", "forget"),
     "library": ("who", "library"),
     "rehearsal": ("sandbox", "demo"),
 }

@@ -83,13 +83,7 @@ def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
     return together(
         options.connection,
         options.max_in_flight,
-        option(
-            "--rate",
-            type=RateOrTimetable(),
-            metavar="CALLS_PER_SECOND|TIMETABLE",
-            help="Send at most this many calls a second; by local time with a timetable such as "
-            "08:00-18:00=5,else=50. `run --dry-run` estimates the time with it.",
-        ),
+        options.rate("`run --dry-run` estimates the time with it."),
         setting("--attempts", "Maximum calls for a row in one run, not counting refused ones."),
         setting(
             "--give-up-after",
@@ -119,7 +113,7 @@ def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
 def _rows(kind: type[RunSettings], dry_run: str) -> Callable[[F], F]:
     return together(
         options.retry,
-        setting("--max-calls", "Make at most N calls of any kind, then end.", metavar="N"),
+        options.max_calls,
         option(
             "--max-duration",
             type=Duration(),

@@ -1,10 +1,10 @@
-"""`enroll verify`, `adopt`, `resolve`, `remove` and `forget`: bring library and ledger together,
-or take faces out of both."""
+"""`enroll verify`, `audit`, `adopt`, `resolve`, `remove` and `forget`: compare library and ledger,
+and bring them together, or take faces out of both."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,19 @@ import click
 
 from enroll.allowed import RANGES
 from enroll.cli import options
-from enroll.cli.command import SettingsCommand, command_line_option, in_use, named_option, option
+from enroll.cli.command import (
+    SettingsCommand,
+    command_line_option,
+    in_use,
+    named_option,
+    option,
+    together,
+)
 from enroll.cli.parameters import FILE, Number
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
 from enroll.credentials import has_credentials
-from enroll.settings import RunSettings
+from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE, RunSettings
 
 _user_ids = command_line_option(
     "--user-ids",
@@ -69,6 +76,107 @@ def verify(**given: Any) -> int:
     from enroll.commands.verify import verify as verify_ledger
 
     return _perform(VerifySettings, verify_ledger, given)
+
+
+def _groups(
+    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> list[list[str]]:
+    return [[one.strip() for one in text.split(",")] for text in value]
+
+
+_audited_faces = together(
+    command_line_option(
+        "--again", is_flag=True, help="Search again with faces that were audited before."
+    ),
+    command_line_option(
+        "--run",
+        "of_run",
+        type=Number(RANGES["of_run"]),
+        metavar="R",
+        help="Only faces that this run added; `enroll status` lists the runs.",
+    ),
+    command_line_option(
+        "--user-ids",
+        type=FILE,
+        help="Only the people in this file: one id a line, or a CSV with a column user_id.",
+    ),
+    options.setting("--sample", "At most N of the faces, drawn at random.", metavar="N"),
+    options.setting(
+        "--seed", "Random seed of --sample: the same seed draws the same faces.", metavar="S"
+    ),
+    heading="Which faces",
+)
+
+_judgement = together(
+    option(
+        "--score",
+        type=Number(RANGES["score"]),
+        default=LOOKALIKE_SCORE,
+        show_default=True,
+        metavar="SCORE",
+        help="The score from which faces of two people are a finding.",
+    ),
+    option(
+        "--unlike",
+        type=Number(RANGES["unlike"]),
+        default=UNLIKE_SCORE,
+        show_default=True,
+        metavar="SCORE",
+        help="The score below which two photos of one person are a finding.",
+    ),
+    command_line_option(
+        "--accept",
+        multiple=True,
+        callback=_groups,
+        metavar="ID,ID",
+        help="Record that these people may look alike, without a call; repeatable.",
+    ),
+    heading="What is a finding",
+)
+
+
+@click.command(cls=SettingsCommand)
+@together(options.known_ledger, heading=options.LIBRARY)
+@together(options.max_in_flight, options.rate(), options.max_calls, heading=options.CALLS)
+@_audited_faces
+@_judgement
+@together(
+    named_option(
+        "--findings",
+        type=FILE,
+        help="Write the findings to this file (.csv, .xlsx, .jsonl or .parquet).",
+    ),
+    option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    named_option("--summary", type=FILE, help="Write the figures to this file, as JSON."),
+    options.show_user_ids,
+    heading=options.OUTPUT,
+)
+def audit(as_json: bool, **given: Any) -> int:
+    """Search the library with each enrolled face: who is there twice, or under a wrong id?
+
+    Searches with each face once, and later only with new ones. Shows what looks wrong, also what
+    earlier audits have found, and changes nothing in the library.
+    """
+    from enroll.commands.audit import AuditSettings, accept_pairs, accepted_figures, check_files
+    from enroll.commands.audit import audit as audit_ledger
+    from enroll.commands.audit_report import figures as figures_of
+    from enroll.report.outcome import Figures
+
+    chosen = [given[name] for name in ("again", "of_run", "user_ids", "sample")]
+    if given["accept"] and any(chosen):
+        raise click.UsageError(
+            "--accept makes no search. Give it without --again, --run, --user-ids and --sample."
+        )
+    credentials, terminal = given.pop("credentials"), Terminal(silent=as_json)
+    SignalDesk()
+    tame_pillow()
+    settings = AuditSettings(**options.session_settings(given, credentials))
+    check_files(settings)
+    figures = Figures(summary=settings.summary, printed=as_json)
+    if settings.accept:
+        return figures.of(lambda: accept_pairs(settings, terminal), accepted_figures)
+    reader = credentials_reader(credentials)
+    return figures.of(lambda: audit_ledger(settings, reader, terminal), figures_of)
 
 
 @click.command(cls=SettingsCommand)

@@ -27,6 +27,7 @@ from enroll.cli.parameters import (
     Memory,
     Number,
     OrAuto,
+    RateOrTimetable,
     error_code,
     pairs,
 )
@@ -290,6 +291,23 @@ max_in_flight = option(
     metavar="auto|N",
     help="Calls in flight: N, or as many as the account takes.",
 )
+
+
+def rate(further: str = "") -> Callable[[F], F]:
+    """The option that limits calls a second; `further` ends its help."""
+    text = (
+        "Send at most this many calls a second; by local time with a timetable such as "
+        "08:00-18:00=5,else=50."
+    )
+    return option(
+        "--rate",
+        type=RateOrTimetable(),
+        metavar="CALLS_PER_SECOND|TIMETABLE",
+        help=f"{text} {further}".rstrip(),
+    )
+
+
+max_calls = setting("--max-calls", "Make at most N calls of any kind, then end.", metavar="N")
 
 retry = command_line_option(
     "--retry",

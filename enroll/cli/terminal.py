@@ -25,11 +25,18 @@ PROGRESS_SECONDS = 2.0
 class Terminal:
     """Prints on standard output, shows progress on a terminal, and asks the person there."""
 
-    def __init__(self, *, yes: bool = False, unnamed: str = "as in the ledger's last run") -> None:
+    def __init__(
+        self,
+        *,
+        yes: bool = False,
+        unnamed: str = "as in the ledger's last run",
+        silent: bool = False,
+    ) -> None:
         """`yes` agrees to everything. `unnamed` says where an endpoint comes from that was not
-        named and has no default."""
+        named and has no default. `silent` prints no line, for a command that prints JSON."""
         self._yes = yes
         self._unnamed = unnamed
+        self._silent = silent
         self._told_at = clock.monotonic()
 
     def connecting(self, endpoint: str, credentials: str) -> None:
@@ -41,6 +48,8 @@ class Terminal:
 
     def say(self, *lines: str) -> None:
         """Print lines."""
+        if self._silent:
+            return
         with printing():
             say(*lines)
 

@@ -51,8 +51,8 @@ class RemoveSettings(SessionSettings):
     show_user_ids: bool = False
 
     @property
-    def output(self) -> Output | None:
-        return None if self.list is None else Output(path=self.list, option="--list")
+    def outputs(self) -> Sequence[Output]:
+        return () if self.list is None else [Output(path=self.list, option="--list")]
 
     def record(self) -> dict[str, Any]:
         return {

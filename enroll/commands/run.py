@@ -33,7 +33,7 @@ from enroll.session.session import Held
 from enroll.session.tally import Ended, Observer
 from enroll.settings import Precheck, RunSettings
 from enroll.threads import OneCore, Threads
-from enroll.timetable import Timetable
+from enroll.timetable import rate_at
 
 
 class Screen(Observer):
@@ -210,7 +210,7 @@ class Run:
             settings.max_in_flight, known=self.ledger.ceiling, most=self._opened.concurrency.calls
         )
         if settings.rate is not None:
-            limiter = RateLimiter(limiter, rate=_rate_at(settings.rate))
+            limiter = RateLimiter(limiter, rate=rate_at(settings.rate))
         if settings.max_calls is not None:
             limiter = CallBudget(limiter, left=settings.max_calls - self.tally.calls.total())
         return limiter
@@ -255,13 +255,6 @@ def open_run(
         run = Run(opened, executors=executors, screen=watching)
         watching.opened(opened.destination, run.interrupt)
         yield run
-
-
-def _rate_at(rate: float | Timetable) -> Callable[[float], float | None]:
-    """The calls a second at a time (monotonic seconds)."""
-    if isinstance(rate, Timetable):
-        return lambda now: rate.at(clock.time() + now - clock.monotonic())
-    return lambda now: rate
 
 
 def _executors(stack: ExitStack, concurrency: Concurrency, pool: Pool) -> Executors:

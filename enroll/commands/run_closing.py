@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enroll import clock
 from enroll.commands.run_opening import Destination, Opened
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
-from enroll.ledger import BlockList, Ledger, LedgerReader, RunEnd, SyncResult
+from enroll.ledger import BlockList, FindingKind, Ledger, LedgerReader, RunEnd, SyncResult
 from enroll.limiter.limits import LimiterState
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
@@ -27,7 +27,8 @@ class Report:
     `seconds` is how long the run took, from its start to its end on record, results included.
     `gauge` is the limiter's state at the end. `no_results` says why the results could not be
     written. `on_record` is None if every outcome is in the ledger; else it counts what the ledger
-    holds, by status.
+    holds, by status. `findings` counts what searches with photos have found wrong, also earlier
+    ones.
     """
 
     place: Destination
@@ -40,6 +41,7 @@ class Report:
     no_results: LocalError | None = None
     on_record: Mapping[Status, int] | None = None
     sync_result: SyncResult | None = None
+    findings: Mapping[FindingKind, int] = field(default_factory=dict)
 
 
 def close_run(
@@ -79,6 +81,7 @@ def close_run(
         no_results=no_results,
         on_record=_on_record(ledger),
         sync_result=sync_result,
+        findings=_findings(ledger),
     )
 
 
@@ -110,6 +113,11 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
         return ledger.status(runs=0).counts
     except LocalError:
         return {}
+
+
+def _findings(ledger: Ledger) -> Mapping[FindingKind, int]:
+    """What is wrong with faces; nothing of a ledger that cannot be written."""
+    return {} if ledger.holds_back else ledger.audits().findings
 
 
 def results_lookup(

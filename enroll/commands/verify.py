@@ -8,7 +8,7 @@ such copies and those on record are ever deleted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,10 +70,10 @@ class VerifySettings(SessionSettings):
     differences: Path | None = None
 
     @property
-    def output(self) -> Output | None:
+    def outputs(self) -> Sequence[Output]:
         if self.differences is None:
-            return None
-        return Output(path=self.differences, option="--differences")
+            return ()
+        return [Output(path=self.differences, option="--differences")]
 
     def record(self) -> dict[str, Any]:
         return {"remove_surplus": self.remove_surplus, "requeue_missing": self.requeue_missing}

@@ -32,6 +32,7 @@ from enroll.ledger.port import (
 from enroll.ledger.records import (
     INTERRUPTED,
     RUN,
+    AuditCounts,
     Changes,
     Chosen,
     DifferenceKind,
@@ -74,6 +75,7 @@ __all__ = [
     "INTERRUPTED",
     "RUN",
     "WITHHELD",
+    "AuditCounts",
     "BlockList",
     "CachedScan",
     "Changes",

@@ -39,7 +39,8 @@ from enroll.ledger.records import Chosen, Target
 from enroll.ledger.statements import Bulk, among, listed
 from enroll.model import EventKind, Status
 
-_TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
+TOKEN_EVENTS = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
+"""The kinds of events by which a face gets a token."""
 
 
 @cache
@@ -65,7 +66,7 @@ class SqliteDeletions:
     def choose_run(self, run: int) -> Chosen:
         """See `enroll.ledger.Deletions`; so for every method."""
         added = select(s.event.c.face_token).where(
-            s.event.c.run == run, s.event.c.kind.in_(_TOKENS_OF_A_RUN)
+            s.event.c.run == run, s.event.c.kind.in_(TOKEN_EVENTS)
         )
         return self._choose(_FACES.where(s.face.c.face_token.in_(added)), _COPIES_OF_CHOSEN)
 

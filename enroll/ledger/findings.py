@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     exists,
     func,
     insert,
@@ -27,8 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
+from enroll.ledger.deletions import TOKEN_EVENTS
 from enroll.ledger.queue import SqliteScanCache
-from enroll.ledger.records import Finding, FindingKind, Pair, shown_path
+from enroll.ledger.records import AuditCounts, Finding, FindingKind, Pair, shown_path
 from enroll.ledger.statements import among, face_record, listed
 from enroll.model import EventKind, FaceRecord, Status
 
@@ -58,6 +60,37 @@ class SqliteFindings:
         found = self._connection.execute(_SWAPPED).all()
         return [(face_record(one), one.swapped_with) for one in found]
 
+    def to_audit(
+        self, *, again: bool, run: int | None = None, people: Sequence[str] | None = None
+    ) -> Iterator[int]:
+        query = _ENROLLED if again else _ENROLLED.where(~_IS_AUDITED)
+        values: dict[str, Any] = {}
+        if run is not None:
+            query = query.where(s.face.c.face_token.in_(_TOKENS_OF_A_RUN))
+            values["number"] = run
+        if people is not None:
+            query = query.where(s.face.c.user_id.in_(among("people")))
+            values["people"] = listed(people)
+        yield from self._connection.scalars(query.execution_options(yield_per=1000), values)
+
+    def audit_again(self, face_ids: Sequence[int]) -> None:
+        self._connection.execute(_NOT_AUDITED, {"faces": listed(face_ids)})
+
+    def faces(self, face_ids: Sequence[int]) -> list[FaceRecord]:
+        found = self._connection.execute(_FACES, {"faces": listed(face_ids)})
+        return [face_record(one) for one in found]
+
+
+def count_audits(connection: Connection) -> AuditCounts:
+    """What audits have come to."""
+    current = select(s.finding.c.kind).select_from(_BOTH_FACES).where(*_IS_CURRENT).subquery()
+    kinds = connection.execute(select(current.c.kind, func.count()).group_by(current.c.kind))
+    marks = connection.scalar(select(func.count()).select_from(s.audited)) or 0
+    of_others = connection.scalar(_MARKS_OF_OTHERS) or 0
+    return AuditCounts(
+        audited=marks - of_others, findings={FindingKind(kind): count for kind, count in kinds}
+    )
+
 
 def current_findings(connection: Connection, photo_root: str) -> Iterator[Pair]:
     """See `LedgerReader.pairs`."""
@@ -79,6 +112,7 @@ def _pair(found: Row[Any], photo_root: str) -> Pair:
         status=Status(found.status),
         face_token=found.face_token or "",
         other_user_data=found.other_user_data or "",
+        other_status=None if found.other_status is None else Status(found.other_status),
         other_image=shown_path(found.other_image or "", photo_root),
         at=found.at,
         run=found.run,
@@ -134,6 +168,27 @@ _RELEASE = (
     .values(status=Status.PENDING.value, code="", message="", run=_NUMBER)
 )
 
+_ENROLLED = (
+    select(s.face.c.face_id)
+    .where(s.face.c.status == Status.ENROLLED.value, s.face.c.face_token.is_not(None))
+    .order_by(s.face.c.face_id)
+)
+_IS_AUDITED = select(literal(1)).where(s.audited.c.face_token == s.face.c.face_token).exists()
+_TOKENS_OF_A_RUN = select(s.event.c.face_token).where(
+    s.event.c.run == _NUMBER, s.event.c.kind.in_(TOKEN_EVENTS)
+)
+_NOT_AUDITED = delete(s.audited).where(
+    s.audited.c.face_token.in_(
+        select(s.face.c.face_token).where(s.face.c.face_id.in_(among("faces")))
+    )
+)
+_FACES = select(s.face).where(s.face.c.face_id.in_(among("faces"))).order_by(s.face.c.face_id)
+_MARKS_OF_OTHERS = (
+    select(func.count())
+    .select_from(s.face)
+    .where(s.face.c.status != literal(Status.ENROLLED.value, literal_execute=True), _IS_AUDITED)
+)
+
 
 def _is_in_use(face: FromClause) -> ColumnElement[bool]:
     """Condition: a row leads to the face."""
@@ -168,11 +223,14 @@ _SWAPPED = _swapped()
 
 _other = s.face.alias("other")
 _IS_COPY = select(literal(1)).where(s.surplus.c.face_token == s.finding.c.other_token).exists()
+# It is about one face, whatever becomes of the other; and no likeness, so not to be accepted.
+_IS_OF_ITSELF = s.finding.c.kind == FindingKind.NOT_ITSELF.value
 _AS_THEN = or_(
     and_(s.face.c.status == Status.HELD.value, _is_in_use(s.face)),
     and_(
         s.face.c.face_token == s.finding.c.face_token,
         or_(
+            _IS_OF_ITSELF,
             s.finding.c.other_face_id.is_(None),
             _other.c.face_token == s.finding.c.other_token,
             _other.c.former_token == s.finding.c.other_token,
@@ -189,7 +247,7 @@ _FROM_OTHER_SIDE = (
         _twin.c.kind == s.finding.c.kind,
         _twin.c.other_token == s.finding.c.face_token,
         _twin.c.face_id < s.finding.c.face_id,
-        s.finding.c.kind != FindingKind.NOT_ITSELF.value,
+        ~_IS_OF_ITSELF,
     )
     .exists()
 )
@@ -204,6 +262,10 @@ def _path_of(face: Any) -> Any:
     )
 
 
+_BOTH_FACES = s.finding.join(s.face, s.face.c.face_id == s.finding.c.face_id).outerjoin(
+    _other, _other.c.face_id == s.finding.c.other_face_id
+)
+_IS_CURRENT = (_AS_THEN, or_(_IS_OF_ITSELF, ~_IS_ACCEPTED), ~_FROM_OTHER_SIDE)
 _CURRENT = (
     select(
         s.finding,
@@ -212,10 +274,10 @@ _CURRENT = (
         s.face.c.status,
         _path_of(s.face).label("image"),
         _other.c.user_data.label("other_user_data"),
+        _other.c.status.label("other_status"),
         case((_other.c.face_id.is_not(None), _path_of(_other))).label("other_image"),
     )
-    .join_from(s.finding, s.face, s.face.c.face_id == s.finding.c.face_id)
-    .outerjoin(_other, _other.c.face_id == s.finding.c.other_face_id)
-    .where(_AS_THEN, ~_IS_ACCEPTED, ~_FROM_OTHER_SIDE)
+    .select_from(_BOTH_FACES)
+    .where(*_IS_CURRENT)
     .order_by(s.finding.c.score.desc().nulls_last(), s.finding.c.face_id, s.finding.c.other_token)
 )

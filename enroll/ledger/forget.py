@@ -334,11 +334,6 @@ _WIPE = (
         for table in (s.event, s.surplus, s.deletion, s.face_to_delete, s.finding)
     ),
     delete(s.absence).where(s.absence.c.user_id.in_(among("people"))),
-    delete(s.audited).where(
-        s.audited.c.face_token.in_(
-            select(s.face.c.face_token).where(s.face.c.user_id.in_(among("people")))
-        )
-    ),
     delete(s.finding).where(s.finding.c.other_user_id.in_(among("people"))),
     delete(s.event).where(
         s.event.c.kind.in_([EventKind.HELD.value, EventKind.ACCEPTED.value]),

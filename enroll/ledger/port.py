@@ -22,6 +22,7 @@ from enroll.ledger.diff_records import (
     UnreadFile,
 )
 from enroll.ledger.records import (
+    AuditCounts,
     Changes,
     Chosen,
     Comparison,
@@ -289,6 +290,19 @@ class Findings(Protocol):
         """Record that two people may look alike; or, for one person twice, that their own photos
         may differ. Photos that were held for that alone are due again; their number."""
 
+    def to_audit(
+        self, *, again: bool, run: int | None = None, people: Sequence[str] | None = None
+    ) -> Iterator[int]:
+        """The numbers of the enrolled faces with which no audit has searched the library, in order;
+        with `again` of all. Only of those that `run` enrolled, or of `people`."""
+
+    def audit_again(self, face_ids: Sequence[int]) -> None:
+        """Have these faces count as not audited. What was found with them stays until the next
+        search."""
+
+    def faces(self, face_ids: Sequence[int]) -> list[FaceRecord]:
+        """The records of these faces, in order."""
+
 
 class Forgetting(Protocol):
     """People whose data is to be deleted. The next commit writes the changes."""
@@ -394,6 +408,9 @@ class LedgerReader(Protocol):
         """What searches have found wrong and nobody has accepted, highest score first: of held
         photos, and of faces that are in the library as they were then. What was found for both
         faces of a pair comes once."""
+
+    def audits(self) -> AuditCounts:
+        """What audits have come to."""
 
     def repeated_photos(self, *, most: int) -> list[str]:
         """The SHA-256 (hex) of the first photos that are enrolled for several people."""

@@ -30,9 +30,10 @@ from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.diff_queries import holds_a_token
-from enroll.ledger.findings import current_findings
+from enroll.ledger.findings import count_audits, current_findings
 from enroll.ledger.forget import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.records import (
+    AuditCounts,
     ErrorCount,
     LedgerStatus,
     LibraryIdentity,
@@ -98,6 +99,7 @@ class SqliteReader:
         return LedgerStatus(
             forgotten=forgotten,
             unfinished=unfinished,
+            audits=self.audits(),
             identity=self.identity(),
             photo_root=self.photo_root,
             counts=self._counts(),
@@ -166,6 +168,9 @@ class SqliteReader:
 
     def pairs(self) -> Iterator[Pair]:
         yield from current_findings(self._connection, self.photo_root)
+
+    def audits(self) -> AuditCounts:
+        return count_audits(self._connection)
 
     def repeated_photos(self, *, most: int) -> list[str]:
         face = s.face.c

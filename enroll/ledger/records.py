@@ -177,7 +177,8 @@ class Searched:
 class Pair:
     """A finding with both of its faces, as far as the ledger knows them.
 
-    `status` is of the face with whose photo the library was searched: ENROLLED, SUPERSEDED or HELD.
+    `status` is of the face with whose photo the library was searched: ENROLLED, SUPERSEDED or HELD;
+    `other_status` is the other's, None where the ledger does not know that face.
     `image` and `other_image` are photos' paths as the manifest has them; they, `user_data` and
     `other_user_data` are empty where nothing is known, as of another program's face.
     """
@@ -192,6 +193,16 @@ class Pair:
     other_image: str
     at: int
     run: int
+    other_status: Status | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCounts:
+    """What audits have come to: with how many of the enrolled faces the library was searched, and
+    the current findings by kind, as `LedgerReader.pairs` has them."""
+
+    audited: int = 0
+    findings: Mapping[FindingKind, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +267,12 @@ class LedgerStatus:
     raw: Sequence[RawAnswer] = ()
     forgotten: int = 0
     unfinished: int = 0
+    audits: AuditCounts = field(default_factory=AuditCounts)
+
+    @property
+    def not_audited(self) -> int:
+        """Enrolled faces with which no audit has searched the library."""
+        return self.counts.get(Status.ENROLLED, 0) - self.audits.audited
 
 
 class DifferenceKind(StrEnum):

@@ -141,7 +141,7 @@ face_to_delete = Table(
     Column("run", Integer, nullable=False),
 )
 
-# A line is an enrolled face with whose photo an audit has searched the library.
+# A line is a face with whose photo an audit has searched the library, as long as it has this token.
 audited = Table(
     "audited",
     metadata,
@@ -316,12 +316,23 @@ AND NOT EXISTS (SELECT 1 FROM to_compare WHERE user_id = {which}.user_id)
 BEGIN INSERT INTO to_compare VALUES ({which}.user_id); END
 """
 
+_NOT_AUDITED = """
+CREATE TRIGGER face_token_{word} AFTER {word} ON face
+WHEN old.face_token IS NOT NULL {changed}
+BEGIN DELETE FROM audited WHERE face_token = old.face_token; END
+"""
+
 TRIGGERS = [
-    _NOTE_CHANGE.format(table=table, word=word, which=which)
-    for table in ("face", "row")
-    for word, which in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old"))
+    *(
+        _NOTE_CHANGE.format(table=table, word=word, which=which)
+        for table in ("face", "row")
+        for word, which in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old"))
+    ),
+    _NOT_AUDITED.format(word="UPDATE", changed="AND old.face_token IS NOT new.face_token"),
+    _NOT_AUDITED.format(word="DELETE", changed=""),
 ]
-"""They keep `to_compare`, whoever writes: what they miss, the next sync would not compare."""
+"""They keep `to_compare` and `audited`, whoever writes: what the former misses, the next sync would
+not compare."""
 
 scratch_metadata = MetaData()
 """What a command works with beside the ledger: temporary tables, which live in a file of SQLite's

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from enroll import __version__
 from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode
+from enroll.ledger import FindingKind
 from enroll.model import CallKind, Status
 from enroll.session.tally import Latencies
 from enroll.settings import RunSettings
@@ -34,6 +35,7 @@ class Figure(Generic[T]):
 
     `name` is its key in JSON; without `in_json` only the log has it. `help` is the help text of the
     metric `enroll_run_NAME`, or of `metric` in place of NAME; without `help` there is no metric.
+    Of a ledger, not of a run, it is `enroll_NAME` (`of_ledger`).
     `label` is the second label of a mapping's numbers. `log` is its key in the log, where a
     `sparse` figure omits zeros, and an `optional` one is omitted if it is unknown. `remark` words
     it for the summary, given the number and whether the command is a sync; `urgent` remarks are
@@ -46,6 +48,7 @@ class Figure(Generic[T]):
     in_json: bool = True
     help: str = ""
     metric: str = ""
+    of_ledger: bool = False
     label: str = ""
     log: str = ""
     sparse: bool = False
@@ -305,6 +308,13 @@ OF_RUN: Sequence[Figure[Report]] = (
         "unforgotten",
         lambda run: run.place.unforgotten,
         help="People that `enroll forget` has not completely forgotten.",
+    ),
+    Figure(
+        "findings",
+        lambda run: {kind.value: run.findings.get(kind, 0) for kind in FindingKind},
+        help="What searches with photos have found wrong and nobody has accepted.",
+        label="kind",
+        of_ledger=True,
     ),
     Figure(
         "sync",

@@ -35,7 +35,8 @@ def metrics_text(command: Command, *, before: str = "") -> bytes:
         if not figure.help or value is None:
             continue
         for labelled, number in _numbers(value).items():
-            name = f"enroll_run_{figure.metric or figure.name}"
+            of_run = "" if figure.of_ledger else "run_"
+            name = f"enroll_{of_run}{figure.metric or figure.name}"
             metrics.put(name, figure.help, number, **({figure.label: labelled} if labelled else {}))
     metrics.put(IN_PROGRESS, _HELP[IN_PROGRESS], 0)
     if command.exit_code in SUCCESS:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import RUN, LedgerStatus, RunRecord, iso_time, ledger_at
+from enroll.ledger import RUN, FindingKind, LedgerStatus, RunRecord, iso_time, ledger_at
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
@@ -63,6 +63,7 @@ def status_lines(
                 ("Photos", status.photo_root or "no run yet"),
                 *_ceiling(status),
                 *_forgotten(status),
+                *_audits(status),
             ]
         ),
         counted(counts) if counts else ["  Nothing is recorded yet."],
@@ -100,6 +101,13 @@ def _forgotten(status: LedgerStatus) -> Iterator[tuple[str, str]]:
         left = f", {status.unfinished:,} of them not completely: run the same `enroll forget` again"
         people = amount(status.forgotten, "person", "people")
         yield "Forgotten", f"{people}, withheld by runs{left if status.unfinished else ''}"
+
+
+def _audits(status: LedgerStatus) -> Iterator[tuple[str, str]]:
+    found = sum(status.audits.findings.values())
+    if found or status.audits.audited:
+        left = f"{amount(status.not_audited, 'enrolled face')} not audited yet"
+        yield "Audits", f"{amount(found, 'finding')}, shown by `enroll audit`; {left}"
 
 
 def _state(run: RunRecord, holder: str | None) -> RunState:
@@ -142,6 +150,8 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
         "images": status.photo_root,
         "ceiling": status.ceiling,
         "forgotten": {"people": status.forgotten, "unfinished": status.unfinished},
+        "findings": {kind.value: status.audits.findings.get(kind, 0) for kind in FindingKind},
+        "not_audited": status.not_audited,
         "counts": {name.value: count for name, count in status.counts.items()},
         "errors": [
             {

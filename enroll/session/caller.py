@@ -17,12 +17,13 @@ from enroll import clock
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import Call, FaceSearch
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
-from enroll.limiter.limits import CallEnd, Limiter, Slot
+from enroll.limiter.limits import CallEnd, Limiter, RateLimiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
 from enroll.session.account import Connection
 from enroll.session.retry import COMMAND, RetryPolicy
 from enroll.threads import Threads
+from enroll.timetable import Timetable, rate_at
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,17 +52,20 @@ class Caller:
         concurrency: int | None,
         known: int | None = None,
         max_calls: int | None = None,
+        rate: float | Timetable | None = None,
     ) -> None:
         """`group_id` is the library that the calls are about. `concurrency` is the most calls in
         flight, None as many as the account takes, of which `known` says how many that were;
-        `max_calls` is the most that may be made through the connection, those before included."""
+        `max_calls` is the most that may be made through the connection, those before included, and
+        `rate` the most a second."""
         self.connection = connection
         self.group_id = group_id
         self._max_calls = math.inf if max_calls is None else max_calls
         # Two files each: a call may read its photo first.
         wanted = concurrency or MOST_IN_FLIGHT
         limit = max(share_out(calls=2 * wanted, readers=0).calls // 2, 1)
-        self._limiter = limiter_for(concurrency, known=known, most=limit)
+        limiter = limiter_for(concurrency, known=known, most=limit)
+        self._limiter = limiter if rate is None else RateLimiter(limiter, rate=rate_at(rate))
         self._pool = Threads(limit)
 
     def __enter__(self) -> Self:

@@ -219,11 +219,13 @@ def _looked_up(caller: Caller, token: str, answer: Answer) -> LibraryFace | Serv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoSearch:
-    """How a library is searched: where its photos are, and how they are sent."""
+    """How a library is searched: where its photos are, how they are sent, and the score below which
+    no face is asked for."""
 
     group_id: str
     store: PhotoStore
     send_as: SendAs
+    threshold: float = SEARCH_THRESHOLD
 
     def search(
         self, service: FaceSearch, photo: Photo, *, multi_oriented_detection: bool
@@ -233,7 +235,7 @@ class PhotoSearch:
             group_id=self.group_id,
             send_as=self.send_as,
             limit=SEARCH_LIMIT,
-            threshold=SEARCH_THRESHOLD,
+            threshold=self.threshold,
             multi_oriented_detection=multi_oriented_detection,
         )
         return service.make(call, photo)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from enroll.facesearch import FoundFace
-from enroll.ledger import Finding, FindingKind
-from enroll.model import Fault
+from enroll.ledger import Finding, FindingKind, Pair
+from enroll.model import FaceRecord, Fault, Status
+from enroll.session.library_faces import SCORE_SLACK
+from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE
 from enroll.text.wording import amount
 from enroll.visible import visible
-
-LOOKALIKE_SCORE = 85.0
-"""The score from which a face of another person is taken for the same person: by the service's
-documentation one false acceptance in 100,000 comparisons in a library of up to 100,000 faces, and
-one in 10,000 in a larger one."""
-
-UNLIKE_SCORE = 60.0
-"""The score below which two photos of one person do not resemble each other. The lowest threshold
-that the service recommends, 75, still lets one of 1,000 strangers pass."""
 
 STRANGERS: Mapping[int, int] = {75: 1_000, 80: 10_000, 85: 100_000, 90: 1_000_000}
 """Scores that one in so many comparisons with a stranger reaches in a library of up to 100,000
@@ -86,3 +81,118 @@ def before_adding(
         )
         for face in others
     ]
+
+
+def in_audit(
+    found: Sequence[FoundFace],
+    face: FaceRecord,
+    own: Collection[str],
+    *,
+    score: float,
+    unlike: float,
+    full: bool,
+) -> list[Finding]:
+    """What a search with the photo of a face in the library says is wrong.
+
+    `own` are the tokens of the person's other faces. `full` says that the answer had no room for
+    more faces, so that nothing is known of those that score less than its last.
+    """
+    shown = {one.face_token: one for one in found}
+    findings = [
+        _finding(FindingKind.LOOKALIKE, one)
+        for one in found
+        if one.user_id != face.user_id and one.score >= score
+    ]
+    lowest = min((one.score for one in found), default=0.0) if full else 0.0
+    for token in own:
+        if token in shown and shown[token].score < unlike:
+            findings.append(_finding(FindingKind.UNLIKE, shown[token]))
+        elif token not in shown and lowest < unlike:
+            findings.append(
+                Finding(
+                    kind=FindingKind.UNLIKE,
+                    other_token=token,
+                    other_user_id=face.user_id,
+                    score=None,
+                )
+            )
+    first = max(found, key=lambda one: one.score, default=None)
+    itself = shown.get(face.face_token or "")
+    if first is None:
+        nobody = Finding(kind=FindingKind.NOT_ITSELF, other_token="", other_user_id="", score=None)
+        findings.append(nobody)
+    elif itself is None or itself.score < first.score - SCORE_SLACK:
+        findings.append(_finding(FindingKind.NOT_ITSELF, first))
+    return findings
+
+
+def _finding(kind: FindingKind, other: FoundFace) -> Finding:
+    return Finding(
+        kind=kind,
+        other_token=other.face_token,
+        other_user_id=other.user_id,
+        score=other.score,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What findings say together about people: of whom two photos are `swapped`, and which photos
+    are `misplaced`, as pairs whose first face is the photo in the wrong place and whose second is
+    of the person whom it probably shows."""
+
+    swapped: Sequence[tuple[str, str]]
+    misplaced: Sequence[Pair]
+
+
+def explained(pairs: Iterable[Pair]) -> Explained:
+    """What can be told apart because people have several photos. Of two people with one photo each
+    it cannot be known which is wrong."""
+    alike: dict[tuple[str, str], list[Pair]] = {}
+    unlike: dict[str, set[str]] = {}
+    for pair in pairs:
+        one, other = pair.face_token, pair.finding.other_token
+        if pair.finding.kind is FindingKind.LOOKALIKE and pair.status is not Status.HELD:
+            ordered = pair if pair.user_id < pair.finding.other_user_id else _turned(pair)
+            people = ordered.user_id, ordered.finding.other_user_id
+            alike.setdefault(people, []).append(ordered)
+        elif pair.finding.kind is FindingKind.UNLIKE:
+            unlike.setdefault(one, set()).add(other)
+            unlike.setdefault(other, set()).add(one)
+    swapped, misplaced = [], []
+    for people, those in alike.items():
+        if any(_crossed(one, another, unlike) for one, another in combinations(those, 2)):
+            swapped.append(people)
+            continue
+        # The photo that is unlike its person's others, and like one that is not.
+        for pair in those:
+            odd = pair.face_token in unlike, pair.finding.other_token in unlike
+            if odd[0] is not odd[1]:
+                misplaced.append(pair if odd[0] else _turned(pair))
+    return Explained(swapped=swapped, misplaced=misplaced)
+
+
+def _crossed(one: Pair, another: Pair, unlike: Mapping[str, Set[str]]) -> bool:
+    """Whether each of two people has two photos that do not look alike, and each of these looks
+    like one of the other person's."""
+    theirs = one.finding.other_token, another.finding.other_token
+    return another.face_token in unlike.get(one.face_token, ()) and theirs[1] in unlike.get(
+        theirs[0], ()
+    )
+
+
+def _turned(pair: Pair) -> Pair:
+    """The same from the other face's side."""
+    finding = pair.finding
+    return replace(
+        pair,
+        finding=replace(finding, other_token=pair.face_token, other_user_id=pair.user_id),
+        user_id=finding.other_user_id,
+        user_data=pair.other_user_data,
+        image=pair.other_image,
+        face_token=finding.other_token,
+        other_user_data=pair.user_data,
+        other_image=pair.image,
+        status=pair.other_status or pair.status,
+        other_status=pair.status,
+    )

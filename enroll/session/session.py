@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
 from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, host_of
 from enroll.text.files import InUse, Output, check_new_file
+from enroll.timetable import Timetable
 
 ADOPT = "adopt"
 """The command whose being unfinished keeps a run from adding everybody once more."""
@@ -283,8 +284,10 @@ class SessionSettings(CallSettings):
     """Which ledger and library to use; docs/reference.md describes the options.
 
     `endpoint` None is that of the ledger's last run, `group_id` None that of the ledger, and
-    `max_in_flight` None as many as the account allows. `timeout` is in seconds. `in_use` are files
-    that the command must not replace, by a description of each.
+    `max_in_flight` None as many as the account allows. `max_calls` bounds the calls of a command
+    that makes as many as there are faces, and `rate` those of a second; None is no bound.
+    `timeout` is in seconds. `in_use` are files that the command must not replace, by a description
+    of each.
     """
 
     command: ClassVar[str]
@@ -294,6 +297,8 @@ class SessionSettings(CallSettings):
     endpoint: str | None = None
     group_id: str | None = None
     max_in_flight: int | None = None
+    max_calls: int | None = None
+    rate: float | Timetable | None = None
     in_use: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -301,9 +306,9 @@ class SessionSettings(CallSettings):
         check_settings(self)
 
     @property
-    def output(self) -> Output | None:
-        """A file that the command writes, if it writes one."""
-        return None
+    def outputs(self) -> Sequence[Output]:
+        """The files that the command writes."""
+        return ()
 
     @property
     def files(self) -> dict[str, str]:
@@ -332,6 +337,20 @@ class Session(Generic[S]):
         return self.identity.group_id
 
 
+def check_outputs(settings: SessionSettings, ledger: LedgerReader) -> None:
+    """Raise UsageError for a file that the command must not or cannot write."""
+    if not settings.outputs:
+        return
+    manifests = ledger.manifests()
+    for output in settings.outputs:
+        others = {f"what {one.option} names,": one.path for one in settings.outputs}
+        del others[f"what {output.option} names,"]
+        in_use = InUse(
+            ledger=settings.ledger, manifests=manifests, files={**settings.in_use, **others}
+        )
+        check_new_file(output, in_use)
+
+
 @contextmanager
 def open_session(
     settings: S, read_credentials: Callable[[], Credentials], prompt: Prompt
@@ -339,12 +358,7 @@ def open_session(
     """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
     with ExitStack() as stack:
         audit = stack.enter_context(closing(ledger_at(settings.ledger).audit()))
-        if (output := settings.output) is not None:
-            manifests = audit.manifests()
-            check_new_file(
-                output,
-                InUse(ledger=settings.ledger, manifests=manifests, files=settings.in_use),
-            )
+        check_outputs(settings, audit)
         defaults = run_defaults(audit, endpoint=settings.endpoint)
         connection = stack.enter_context(
             connect(
@@ -366,6 +380,8 @@ def open_session(
                 identity.group_id,
                 concurrency=settings.max_in_flight,
                 known=audit.ceiling,
+                max_calls=settings.max_calls,
+                rate=settings.rate,
             )
         )
         yield Session(

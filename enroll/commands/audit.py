@@ -1,0 +1,318 @@
+"""`enroll audit`: search the library with each enrolled face, and find whoever is somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+from enroll import clock
+from enroll.commands.audit_report import Audited, audited_lines, in_order, write_findings
+from enroll.commands.audit_search import AuditSearch, photos_gone
+from enroll.errors import EnrollError, ExitCode, LocalError, ServiceError, UsageError
+from enroll.ledger import Ledger, ledger_at
+from enroll.manifest.rules import read_user_ids
+from enroll.model import OPEN, Credentials, Status
+from enroll.photos import limit_memory, open_store
+from enroll.run.sample import Reservoir
+from enroll.session.library_faces import PhotoSearch
+from enroll.session.session import (
+    CommandRecord,
+    Prompt,
+    Session,
+    SessionSettings,
+    changing,
+    check_outputs,
+    command_record,
+    command_start,
+    hold_ledger,
+    known_library,
+    open_session,
+    run_defaults,
+)
+from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE, files_record
+from enroll.text.files import Output
+from enroll.text.logs import several
+from enroll.text.wording import amount
+from enroll.visible import path_text
+
+NAMED = 5
+"""How many unknown people are named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings(SessionSettings):
+    """What `enroll audit` is to do.
+
+    Faces that no audit has searched with are chosen, with `again` all; only those that `of_run`
+    enrolled, or of the people in the file `user_ids`; and of these `sample`, drawn at random.
+    `findings` is a table to write the findings to, `summary` a file for figures. `accept` are
+    groups of people who may look alike, which `accept_pairs` records.
+    """
+
+    command: ClassVar[str] = "audit"
+
+    sample: int | None = None
+    seed: int = 0
+    again: bool = False
+    of_run: int | None = None
+    user_ids: Path | None = None
+    score: float = LOOKALIKE_SCORE
+    unlike: float = UNLIKE_SCORE
+    findings: Path | None = None
+    summary: Path | None = None
+    accept: Sequence[Sequence[str]] = ()
+    show_user_ids: bool = False
+
+    @property
+    def outputs(self) -> Sequence[Output]:
+        named = [("--findings", self.findings, ""), ("--summary", self.summary, "JSON")]
+        return [
+            Output(path=path, option=option, content=content)
+            for option, path, content in named
+            if path is not None
+        ]
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "sample": self.sample,
+            "seed": self.seed,
+            "again": self.again,
+            "audit_run": self.of_run,
+            "user_ids": path_text(self.user_ids or ""),
+            "score": self.score,
+            "unlike": self.unlike,
+        }
+
+    @property
+    def files(self) -> dict[str, str]:
+        return files_record(
+            {
+                "the findings": self.findings,
+                "the summary": self.summary,
+                "the user ids": self.user_ids,
+            }
+        )
+
+
+def check_files(settings: AuditSettings) -> None:
+    """Raise UsageError for a file that must not or cannot be written, and what opening the ledger
+    raises."""
+    with closing(ledger_at(settings.ledger).read()) as reader:
+        check_outputs(settings, reader)
+
+
+def audit(
+    settings: AuditSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
+) -> Audited:
+    """Search the library with the faces that are chosen, and record and show what is wrong.
+
+    What is found is on record, so that a stopped audit goes on. Once it has begun, what stopped it
+    is in the outcome's `stop`. Raises EnrollError where it cannot begin.
+    """
+    people = None if settings.user_ids is None else read_user_ids(settings.user_ids)
+    limit_memory(None)
+    with (
+        open_session(settings, read_credentials, prompt) as session,
+        changing(session) as (ledger, work),
+    ):
+        if settings.of_run is not None and settings.of_run >= work.run:
+            raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
+        chosen = _chosen(settings, ledger, people, prompt)
+        if settings.again:
+            ledger.findings.audit_again(chosen)
+            ledger.commit()
+        prompt.say(_plan(settings, len(chosen)))
+        search = _search(session, ledger, work)
+        stop = _stopped(search, chosen, ledger)
+        audited = _audited(session, search, work, stop=stop)
+        work.exit_code, work.reason = audited.exit_code, str(stop or "")
+        if settings.findings is not None:
+            write_findings(settings.findings, audited.findings)
+        prompt.say(
+            "",
+            *audited_lines(audited, shown=settings.show_user_ids, file=settings.findings),
+        )
+        return audited
+
+
+def _plan(settings: AuditSettings, chosen: int) -> str:
+    if chosen or settings.again:
+        return f"{amount(chosen, 'face')} to search the library with, one call each."
+    return "No new face to search the library with. --again searches with all once more."
+
+
+def _chosen(
+    settings: AuditSettings, ledger: Ledger, people: Sequence[str] | None, prompt: Prompt
+) -> Sequence[int]:
+    """The numbers of the faces to search with, in order."""
+    if people is not None:
+        people = ledger.forgetting.as_known(people)
+        if unknown := [one for one, faces in ledger.faces_of(people).items() if not faces]:
+            names = several(unknown, most=NAMED, shown=settings.show_user_ids)
+            prompt.say(
+                f"The ledger has no face of {len(unknown):,} of the "
+                f"{amount(len(people), 'person', 'people')}: {names}."
+            )
+    found = ledger.findings.to_audit(again=settings.again, run=settings.of_run, people=people)
+    if settings.sample is None:
+        return list(found)
+    sample: Reservoir[int] = Reservoir(settings.sample, settings.seed)
+    for face_id in found:
+        sample.offer(face_id)
+    return sorted(sample.drawn)
+
+
+def _search(session: Session[AuditSettings], ledger: Ledger, work: CommandRecord) -> AuditSearch:
+    settings, defaults = session.settings, session.defaults
+    return AuditSearch(
+        caller=session.caller,
+        ledger=ledger,
+        work=work,
+        photo_search=PhotoSearch(
+            group_id=session.group_id,
+            store=open_store(ledger.photo_root),
+            send_as=defaults.send_as,
+            threshold=min(settings.score, settings.unlike),
+        ),
+        score=settings.score,
+        unlike=settings.unlike,
+        settle=max(ledger.lag, defaults.settle_after),
+        prompt=session.prompt,
+    )
+
+
+def _stopped(
+    search: AuditSearch, chosen: Sequence[int], ledger: Ledger
+) -> ServiceError | LocalError | None:
+    """Search; what has stopped it, if anything."""
+    store = search.photo_search.store
+    if chosen and store.is_gone():
+        return photos_gone(store.root)
+    try:
+        search.search(chosen)
+    except (ServiceError, LocalError) as error:
+        if ledger.holds_back:  # the disk is full, and nothing can be said of the ledger
+            raise
+        return error
+    return None
+
+
+def _audited(
+    session: Session[AuditSettings],
+    search: AuditSearch,
+    work: CommandRecord,
+    *,
+    stop: EnrollError | None,
+) -> Audited:
+    status = search.ledger.status(runs=0)
+    tally = session.caller.connection.tally
+    return Audited(
+        ledger=session.settings.ledger,
+        endpoint=session.defaults.endpoint,
+        group_id=session.group_id,
+        run=work.run,
+        chosen=search.chosen,
+        searched=search.searched,
+        photos_gone=search.photos_gone,
+        too_new=search.too_new,
+        refused=dict(search.refused),
+        left=search.left,
+        enrolled=status.counts.get(Status.ENROLLED, 0),
+        in_doubt=sum(status.counts.get(one, 0) for one in OPEN),
+        not_audited=status.not_audited,
+        findings=in_order(list(search.ledger.pairs())),
+        calls=dict(tally.calls),
+        calls_refused=tally.refused,
+        stop=stop,
+    )
+
+
+# Accepting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """How many pairs of people were accepted, how many had been before, and how many held photos
+    are due again."""
+
+    pairs: int
+    known: int
+    released: int
+    exit_code: ClassVar[ExitCode] = ExitCode.DONE
+    stop: ClassVar[EnrollError | None] = None
+
+
+def accept_pairs(settings: AuditSettings, prompt: Prompt) -> Accepted:
+    """Record that people may look alike, each group's members with each other, without a call.
+    Raises EnrollError."""
+    groups = [[one.strip() for one in group] for group in settings.accept]
+    if any(len(group) < 2 or not all(group) for group in groups):
+        raise UsageError(
+            "--accept takes the ids of people who may look alike, separated by commas: ID1,ID2. "
+            "For two photos of one person that may differ, give the same id twice: ID,ID."
+        )
+    library = known_library(settings.ledger, group_id=settings.group_id)
+    with hold_ledger(settings.ledger, library) as held:
+        ledger = held.ledger
+        _check_known(ledger, sorted({one for group in groups for one in group}))
+        defaults = run_defaults(ledger, endpoint=None)
+        start = command_start(settings, defaults, group_id=library.group_id)
+        with command_record(ledger, start) as work:
+            accepted = _accept(groups, ledger, work)
+        if settings.findings is not None:
+            write_findings(settings.findings, in_order(list(ledger.pairs())))
+    prompt.say(*_accepted_lines(accepted))
+    return accepted
+
+
+def _check_known(ledger: Ledger, people: Sequence[str]) -> None:
+    """Raise UsageError for people whom neither ledger nor findings know."""
+    unknown = ledger.forgetting.unknown_people(people)
+    if not unknown:
+        return
+    named = {pair.finding.other_user_id for pair in ledger.pairs()}
+    lines = []
+    for user_id, alike in unknown.items():
+        if user_id not in named:
+            hint = f" Perhaps {' or '.join(alike[:NAMED])} is meant." if alike else ""
+            lines.append(f"The ledger has no {user_id}, and no finding names it.{hint}")
+    if lines:
+        raise UsageError(" ".join([*lines, "Nothing was accepted. Correct --accept."]))
+
+
+def _accept(groups: Sequence[Sequence[str]], ledger: Ledger, work: CommandRecord) -> Accepted:
+    pairs = {(min(pair), max(pair)) for group in groups for pair in combinations(group, 2)}
+    known = ledger.findings.accepted(one for pair in pairs for one in pair)
+    released = sum(
+        ledger.findings.accept(*pair, at=clock.now_ms(), run=work.run)
+        for pair in sorted(pairs - known)
+    )
+    ledger.commit()
+    return Accepted(pairs=len(pairs - known), known=len(pairs & known), released=released)
+
+
+def accepted_figures(accepted: Accepted) -> dict[str, Any]:
+    """What was accepted, in numbers."""
+    return {
+        "accepted": accepted.pairs,
+        "accepted_before": accepted.known,
+        "released": accepted.released,
+    }
+
+
+def _accepted_lines(accepted: Accepted) -> Iterator[str]:
+    yield (
+        f"{amount(accepted.pairs, 'pair of people', 'pairs of people')} accepted: that they look "
+        "alike is no finding."
+    )
+    if accepted.known:
+        yield f"{amount(accepted.known, 'pair', 'pairs')} had been accepted before."
+    if accepted.released:
+        yield (
+            f"{amount(accepted.released, 'held photo')} due again: the next `enroll run` or "
+            "`enroll sync` sends them."
+        )

@@ -1,0 +1,91 @@
+"""Who looks like whom, judged by the scores of a search: rules without I/O."""
+
+from __future__ import annotations
+
+import pytest
+
+from enroll.facesearch import FoundFace
+from enroll.ledger import Finding, FindingKind, Pair
+from enroll.model import FaceRecord, Status
+from enroll.session.resemblance import explained, in_audit
+
+OWN = FaceRecord(face_id=1, user_id="a", sha256=b"1" * 32, status=Status.ENROLLED, face_token="a1")
+
+
+def face(token: str, score: float) -> FoundFace:
+    return FoundFace(face_token=token, user_id=token[0], user_data="", score=score)
+
+
+def judged(
+    *found: FoundFace, own: tuple[str, ...] = (), full: bool = False
+) -> list[tuple[str, str, float | None]]:
+    findings = in_audit(found, OWN, own, score=85.0, unlike=60.0, full=full)
+    return [(one.kind.value, one.other_token, one.score) for one in findings]
+
+
+@pytest.mark.parametrize(
+    ("found", "own", "full", "findings"),
+    [
+        ([("a1", 100), ("b1", 84.9)], (), False, []),
+        (
+            [("a1", 100), ("b1", 85), ("c1", 90)],
+            (),
+            False,
+            [("lookalike", "b1", 85), ("lookalike", "c1", 90)],
+        ),
+        ([("a1", 100), ("a2", 60)], ("a2",), False, []),
+        ([("a1", 100), ("a2", 59.9)], ("a2",), False, [("unlike", "a2", 59.9)]),
+        ([("a1", 100)], ("a2",), False, [("unlike", "a2", None)]),
+        # The answer had room for no more: nothing is known of a face below its last score.
+        ([("a1", 100), ("b1", 60)], ("a2",), True, []),
+        ([("a1", 100), ("b1", 59)], ("a2",), True, [("unlike", "a2", None)]),
+        # Equal scores are no finding, and neither is what rounding does to them.
+        ([("b1", 70), ("a1", 70)], (), False, []),
+        ([("b1", 70.05), ("a1", 70)], (), False, []),
+        ([("b1", 71), ("a1", 70)], (), False, [("not_itself", "b1", 71)]),
+        ([("b1", 70)], (), False, [("not_itself", "b1", 70)]),
+        ([], (), False, [("not_itself", "", None)]),
+    ],
+)
+def test_an_answer_is_judged_by_the_scores_of_own_and_other_faces(
+    found: list[tuple[str, float]],
+    own: tuple[str, ...],
+    full: bool,
+    findings: list[tuple[str, str, float | None]],
+) -> None:
+    assert judged(*(face(*one) for one in found), own=own, full=full) == findings
+
+
+def pair(kind: FindingKind, token: str, other: str, **more: Status) -> Pair:
+    return Pair(
+        finding=Finding(kind=kind, other_token=other, other_user_id=other[0], score=90.0),
+        user_id=token[0],
+        user_data="",
+        image=f"{token}.jpg",
+        status=more.get("status", Status.ENROLLED),
+        face_token=token,
+        other_user_data="",
+        other_image=f"{other}.jpg",
+        at=1,
+        run=1,
+    )
+
+
+ALIKE, UNLIKE = FindingKind.LOOKALIKE, FindingKind.UNLIKE
+
+
+def test_crossed_likenesses_of_unlike_photos_are_swapped_photos() -> None:
+    crossed = [pair(ALIKE, "a1", "b2"), pair(ALIKE, "b1", "a2")]
+    both = [pair(UNLIKE, "a1", "a2"), pair(UNLIKE, "b2", "b1")]
+    assert explained([*crossed, *both]).swapped == [("a", "b")]
+    assert explained([*crossed, both[0]]).swapped == []  # b's photos look alike
+    assert explained(crossed).swapped == []  # one person under two ids
+
+
+def test_a_photo_unlike_its_own_people_and_like_another_is_misplaced() -> None:
+    found = explained([pair(UNLIKE, "b2", "b1"), pair(ALIKE, "a1", "b2")])
+    (misplaced,) = found.misplaced
+    assert (misplaced.user_id, misplaced.face_token, misplaced.image) == ("b", "b2", "b2.jpg")
+    assert (misplaced.finding.other_user_id, misplaced.other_image) == ("a", "a1.jpg")
+    assert found.swapped == []
+    assert explained([pair(ALIKE, "a1", "b1")]).misplaced == []
