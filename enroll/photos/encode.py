@@ -94,16 +94,19 @@ def encoding_bytes(picture_bytes: int, max_bytes: int) -> int:
     return picture_bytes + picture_bytes // (_ROWS * _PARTS) + min(max_bytes, picture_bytes // 2)
 
 
-def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
+def encode(
+    picture: Image.Image, style: Style, *, max_bytes: int, likely_bytes: int | None = None
+) -> bytes:
     """A JPEG of at most `max_bytes`: in the given `style`, or coarser if necessary, or smaller in
-    pixels, too. A picture of many pixels is nearly always encoded once."""
+    pixels, too. A picture of many pixels is nearly always encoded once. `likely_bytes` is what it
+    takes in this style, if that is known."""
     if picture.width * picture.height <= max_bytes:  # it hardly ever takes a byte a pixel
         content = _saved(picture, style)
         if len(content) <= max_bytes:
             return content
     while True:
         sample, expected = _Sample.of(picture), _SAFELY * max_bytes
-        while (found := _finest(sample, style, expected)) is not None:
+        while (found := _finest(sample, style, expected, likely_bytes)) is not None:
             content = _saved(picture, found)
             if len(content) <= max_bytes:
                 return content
@@ -115,6 +118,7 @@ def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
         if size == picture.size:
             return _saved(picture, replace(style, quality=LOWEST_QUALITY, tables=None))
         picture, style = resized(picture, size), replace(style, tables=None)
+        likely_bytes = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +149,15 @@ class _Sample:
         return _HEAD_BYTES + (len(_saved(self.picture, style)) - _HEAD_BYTES) / self.share
 
 
-def _finest(sample: _Sample, style: Style, max_bytes: float) -> Style | None:
+def _finest(
+    sample: _Sample, style: Style, max_bytes: float, likely_bytes: int | None
+) -> Style | None:
     """The best style that is expected to fit, or nearly so; None where the coarsest is not."""
-    quality, length = style.quality, sample.length(style)
+    quality, length = style.quality, float(likely_bytes or 0)
     if length <= max_bytes:
-        return style
+        length = sample.length(style)
+        if length <= max_bytes:
+            return style
     best, low, high = None, LOWEST_QUALITY, quality - 1
     power = _POWER
     while low <= high and not _CLOSE_ENOUGH * max_bytes <= length <= max_bytes:

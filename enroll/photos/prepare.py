@@ -290,15 +290,18 @@ def _finished(
     room: Room,
 ) -> bytes:
     """The JPEG of a picture as it is shown, in the style of the one that it was made of."""
-    style = Style()
+    style, likely_bytes = Style(), None
     if isinstance(opened, JpegImagePlugin.JpegImageFile):
         style = style_of(opened, on_its_side=order.orientation in ON_ITS_SIDE)
-        style = style if order.size == source.seen.size else replace(style, tables=None)
+        if order.size == source.seen.size:
+            likely_bytes = len(source.content)
+        else:
+            style = replace(style, tables=None)
     pixels = picture.width * picture.height
     if source.seen.form not in HELD:
         room.shrink(encoding_bytes(pixels * pixel_bytes(picture), order.max_bytes))
     with translating():
-        return encode(picture, style, max_bytes=order.max_bytes)
+        return encode(picture, style, max_bytes=order.max_bytes, likely_bytes=likely_bytes)
 
 
 def orientation_of(picture: Image.Image, seen: Seen) -> int:
