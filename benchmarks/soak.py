@@ -187,6 +187,8 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
         *("--ledger", "ledger.sqlite", "--timeout", str(TIMEOUT)),
         *("--settle-after", str(soak.settle_after), "--max-in-flight", str(IN_FLIGHT)),
         *("--no-progress", "--config", "none.toml"),
+        # With a search before each face: that must change nothing of what the library holds.
+        *("--lookalikes", soak.chance.choice(["off", "off", "warn"])),
     ]
     environ = {
         "PATH": "/usr/bin:/bin",

@@ -926,6 +926,31 @@ def test_a_held_photo_is_due_again_once_all_that_it_resembles_is_accepted(ledger
     assert sorted(events[-4:]) == [("u1", "u3"), ("u2", "u3"), ("u3", "u1"), ("u3", "u2")]
 
 
+def test_who_is_held_for_each_others_faces_is_known_as_long_as_rows_lead_there(
+    ledger: Ledger,
+) -> None:
+    enroll(ledger, 1, 2, 3)
+    ledger.record(
+        Changes(
+            faces=[face(10 + n, Status.HELD, user_id=f"u{n}") for n in (1, 2, 3)],
+            rows=[row(10 + n, f"u{n}") for n in (1, 2, 3)],
+            searched=[
+                searched(10 + n, like(other, FindingKind.UNLIKE_BEFORE), held=True)
+                for n, other in ((1, 2), (2, 1), (3, 1))
+            ],
+        )
+    )
+    ledger.commit()
+    assert [(one.user_id, other) for one, other in ledger.findings.swapped()] == [
+        ("u1", "u2"),
+        ("u2", "u1"),
+    ]
+    replaced = replace(row(12, "u2"), face_id=2)
+    ledger.record(Changes(rows=[replaced]))
+    assert ledger.findings.swapped() == []
+    assert "u2" not in [pair.user_id for pair in ledger.pairs()]
+
+
 def test_two_photos_of_one_person_may_be_accepted_as_unlike(ledger: Ledger) -> None:
     enroll(ledger, 1)
     other = face(2, user_id="u1")

@@ -3,6 +3,8 @@ person."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -123,6 +125,8 @@ def test_with_warn_the_face_is_added_and_the_finding_is_on_record(archive: Archi
     assert (pair.user_id, pair.finding.other_user_id) == ("d", "a")
     assert (pair.finding.kind, pair.status) == (FindingKind.LOOKALIKE, Status.ENROLLED)
     assert pair.face_token == archive.face("d").face_token
+    with closing(sqlite3.connect(archive.ledger)) as read:  # an audit looks at it all the same
+        assert read.execute("SELECT count(*) FROM audited").fetchone() == (0,)
 
 
 def test_the_same_new_photo_of_two_people_is_added_once_even_if_searches_show_it_late(
@@ -145,6 +149,7 @@ def test_of_a_few_new_people_who_look_alike_one_is_added(
         return archive.run(max_in_flight=6, **HOLD).ended.tally.enrolled_now
 
     assert enroll(10) == 1
+    assert "n10" in whose(archive)  # the first row
     monkeypatch.setattr(comparer, "SHARE_AT_ONCE", 1)  # all together: they cannot see each other
     archive.box.latency = 0.2
     assert enroll(20) > 1

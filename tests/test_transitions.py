@@ -125,6 +125,29 @@ def test_a_rejected_photo_is_not_sent_again() -> None:
     assert begin(known) == NoCall(known)
 
 
+def test_a_held_photo_is_not_sent_again_whatever_is_retried_or_has_changed_but_the_photo() -> None:
+    held = replace(face(Status.HELD), code="LOOKALIKE", user_data="old")
+    policy = Policy(attempts=5, retry_codes=frozenset({"LOOKALIKE"}))
+    step = transitions.first_step([held], photo(), policy=policy, run=2, user_data="new")
+    assert step == NoCall(held)
+    assert begin(held, of=photo(2)) == Send(None)
+    row = ScannedRow(line=1, user_id="u1", user_data="new", image="1.jpg", path="/1.jpg")
+    due = [
+        transitions.is_due(
+            Candidate(
+                row=row,
+                status=Status.HELD,
+                code="LOOKALIKE",
+                changed=changed,
+                user_data_changed=True,
+            ),
+            policy,
+        )
+        for changed in (False, True)
+    ]
+    assert due == [False, True]
+
+
 def test_a_rejected_photo_is_sent_again_when_its_code_is_to_be_retried() -> None:
     known = replace(face(Status.REJECTED), code="BAD_ARGUMENTS")
     assert begin(

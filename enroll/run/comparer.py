@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -88,14 +87,14 @@ class Comparer:
         self._tasks = tasks
         self._limiter = limiter
         self._reach = reach
-        self._ready: deque[_Search] = deque()
+        self._ready: list[tuple[int, int, _Search]] = []  # by line; what is repeated comes first
         self._waiting: list[tuple[float, int, _Search]] = []
         self._order = itertools.count()
         self._in_flight: dict[_Search, Slot] = {}
         self._answered: list[tuple[_Search, Credentials, Answer]] = []
         self._not_seen: set[Job] = set()  # between their search and the answer to their `add`
         self._content: dict[Job, bytes] = {}  # of the photos under way, whoever else has them
-        self._same: dict[bytes, deque[_Search]] = {}  # for each of these the others, who wait
+        self._same: dict[bytes, list[_Search]] = {}  # for each of these the others, who wait
         self._breaker = Breaker()
         self.stop: ServiceError | None = None
         """What the service said to stop the run."""
@@ -116,8 +115,8 @@ class Comparer:
     @property
     def bytes_ahead(self) -> int:
         """Bytes of the photos of jobs that wait for their search."""
-        waiting = (search for _, _, search in self._waiting)
-        ahead = itertools.chain(self._ready, waiting, *self._same.values())
+        alone = (search for _, _, search in (*self._ready, *self._waiting))
+        ahead = itertools.chain(alone, *self._same.values())
         return sum(search.job.photo.size for search in ahead)
 
     @property
@@ -163,15 +162,20 @@ class Comparer:
         if content in self._same:
             self._same[content].append(search)
             return
-        self._content[search.job], self._same[content] = content, deque()
-        self._ready.append(search)
+        self._content[search.job], self._same[content] = content, []
+        self._put(search)
 
-    def send(self, now: float) -> None:
-        """Make as many searches as there are slots for."""
-        while self._waiting and self._waiting[0][0] <= now:  # first: the others may wait for it
-            self._ready.appendleft(heapq.heappop(self._waiting)[2])
-        while self._may_send(now):
-            search = self._ready.popleft()
+    def _put(self, search: _Search) -> None:
+        begun = search.job in self._not_seen  # first: the others may wait for it
+        line = -1 if begun else search.job.due.row.line
+        heapq.heappush(self._ready, (line, next(self._order), search))
+
+    def send(self, now: float, *, reading: int) -> None:
+        """Make as many searches as there are slots for; `reading` photos are being read."""
+        while self._waiting and self._waiting[0][0] <= now:
+            self._put(heapq.heappop(self._waiting)[2])
+        while self._may_send(now, reading):
+            search = heapq.heappop(self._ready)[2]
             used = self._connection.credentials
             call = self._signed(search.job)
             if isinstance(call, Answer):
@@ -182,20 +186,21 @@ class Comparer:
                 self._tasks.call(call, search.job.photo, partial(self._arrived, search, used))
             except ShortageError as error:  # no thread took it: it leaves when one is free
                 del self._in_flight[search]
-                self._ready.appendleft(search)
+                self._put(search)
                 self._reach.shortage.met(str(error), now)
                 self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
             self._not_seen.add(search.job)
 
-    def _may_send(self, now: float) -> bool:
+    def _may_send(self, now: float, reading: int) -> bool:
         if not self._ready or self._limiter.free(now) <= 0:
             return False
-        begun = self._ready[0].job in self._not_seen  # it is repeated
-        most = max(self._journal.tally.due // SHARE_AT_ONCE, 1)
-        return (begun or len(self._not_seen) < most) and self._breaker.may_send(
-            len(self._in_flight), now
-        )
+        if self._ready[0][2].job not in self._not_seen:
+            most = max(self._journal.tally.due // SHARE_AT_ONCE, 1)
+            # One after the other they go by line, so that of two lookalikes the first is added.
+            if len(self._not_seen) >= most or (most == 1 and reading):
+                return False
+        return self._breaker.may_send(len(self._in_flight), now)
 
     def _signed(self, job: Job) -> SignedCall | Answer:
         call = Call.search(
@@ -231,11 +236,11 @@ class Comparer:
         now = clock.monotonic()
         self._count(search, answer, now)
         if answer.verdict in NO_SLOT or self._connection.refresh_credentials(answer, used):
-            self._ready.appendleft(search)
+            self._put(search)
             return False
         if answer.verdict is Verdict.FATAL:
             self.stop = self.stop or stopped_by(answer, used)
-            self._ready.appendleft(search)
+            self._put(search)
             return False
         if answer.verdict is Verdict.NOT_SENT or (
             answer.verdict is Verdict.UNKNOWN and search.tries < self._work.policy.attempts
@@ -313,11 +318,11 @@ class Comparer:
             )
             for search in waiting:
                 search.same_photo.append(seen)
-        if face.status in _KNOWN_TO_END:
-            self._ready.extend(waiting)
-            return
         for search in waiting:
-            self._queue(search)
+            if face.status in _KNOWN_TO_END:
+                self._put(search)
+            else:
+                self._queue(search)
 
     def withdraw(self) -> None:
         """Count the searches that have not ended when the run does."""

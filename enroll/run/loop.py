@@ -182,7 +182,7 @@ class Driver:
             if self._end(now) is not None:
                 return  # before anything more leaves
         self._sender.send(now)
-        self._comparer.send(now)  # after the calls whose photos have been compared
+        self._comparer.send(now, reading=self._feed.reading)  # after those that are compared
         if now - self._beaten >= TICK_SECONDS:  # here, when every slot is taken that can be
             self._beaten = now
             self._progress.beat(self._view(now))
