@@ -20,7 +20,20 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown, with_segment
 
 from enroll.model import Fault, Unusable
-from enroll.photos import BUDGET, PhotoCode, Prepared, glance, open_store, prepare, read_photo
+from enroll.photos import (
+    BUDGET,
+    Outline,
+    PhotoCode,
+    Picture,
+    Prepared,
+    glance,
+    open_store,
+    outline,
+    prepare,
+    read_photo,
+    read_picture,
+    read_top,
+)
 from enroll.photos.decode import open_picture
 from enroll.photos.form import Form, orientation
 from enroll.photos.jpeg import EOI, truncated_at, walk
@@ -316,6 +329,7 @@ def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str
         if len(content) < 2:
             break
     outcome(bytes(content))
+    compared(bytes(content))
 
 
 def test_a_gifs_picture_that_is_larger_than_its_canvas_is_refused_before_pillow_warns() -> None:
@@ -345,6 +359,16 @@ def outcome(content: bytes) -> None:
             assert found.message.endswith(".")
         elif found.done and found.media_type == "image/jpeg" and "stripped" not in found.words:
             grey_picture(found.content, field="file", around=64)
+
+
+def compared(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        path, store = f"{folder}/photo", open_store(folder)
+        Path(path).write_bytes(content)
+        assert isinstance(outline(path, store), Outline)
+        whole, top = read_picture(path, store, decodes=True), read_top(path, store)
+        assert isinstance(whole, Picture)
+        assert top in (whole.top, None) or whole.top is None
 
 
 MEMORY = """

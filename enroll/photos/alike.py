@@ -220,7 +220,7 @@ def read_top(
             return _top_of(photo, preparation)
     except UnusableError as error:
         return error.unusable.fault
-    except (RefusedError, BrokenError):
+    except (RefusedError, EndMissingError, BrokenError):
         return None
 
 
