@@ -38,7 +38,7 @@ def like(number: int, user_id: str, score: float | None, kind: FindingKind = LOO
 
 
 def some(folder: Path, *, command: str = "run") -> Path:
-    """Findings of every kind: p2 and p3 are held replacements that were exchanged, p4 a held
+    """Findings of every kind: p2 and p3 are held replacements that were swapped, p4 a held
     replacement, p5 is held and new. p7 is twice in the list, p9 has two photos."""
     for number in range(1, 11):
         (folder / f"{number}.jpg").write_bytes(portrait(number))
@@ -102,13 +102,13 @@ def test_pairs_are_grouped_and_those_that_are_most_certain_come_first(command: C
     for group in PairGroup:
         words = texts_of(Language.EN).pair_group(group)
         assert page.html.count(f">{words.title.replace(chr(39), '&#39;')}<") == 1, group
-    (exchanged,), _, (new,), (twice, _, stranger), _, _ = page.pairs
-    # Id, text, path, line, column, picture: of new photos that were exchanged, both are shown.
-    assert [side[:4] for side in exchanged["sides"]] == [
+    (swapped,), _, (new,), (twice, _, stranger), _, _ = page.pairs
+    # Id, text, path, line, column, picture: of new photos that were swapped, both are shown.
+    assert [side[:4] for side in swapped["sides"]] == [
         ["p2", "Bo", "2.jpg", 3],
         ["p3", "Cy", "3.jpg", 4],
     ]
-    assert all(side[5] >= 0 for side in (*exchanged["sides"], *twice["sides"]))
+    assert all(side[5] >= 0 for side in (*swapped["sides"], *twice["sides"]))
     assert new["status"] == "held"
     missing = page.facts["faults"][-2 - new["sides"][0][5]]
     assert missing == "There is no photo where the list says"
@@ -125,7 +125,7 @@ def test_pairs_are_grouped_and_those_that_are_most_certain_come_first(command: C
 def test_each_pair_has_the_commands_that_settle_it(command: Command) -> None:
     ledger = some(command.folder).resolve()
     page = reported(command)
-    (exchanged,), (renewed,), (new,), (twice, _, stranger), (unlike, _), (lost,) = page.pairs
+    (swapped,), (renewed,), (new,), (twice, _, stranger), (unlike, _), (lost,) = page.pairs
     place = ["--group-id", "staff", "--endpoint", "https://host", "--ledger", str(ledger)]
     assert shlex.split(twice["accept"]) == ["enroll", "audit", "--accept", "p7,p8", *place]
     assert unlike["accept"].startswith("enroll audit --accept p9,p9 ")
@@ -134,7 +134,7 @@ def test_each_pair_has_the_commands_that_settle_it(command: Command) -> None:
     assert first == "echo p7 > wrong.txt"
     assert shlex.split(then) == ["enroll", "remove", "--user-ids", "wrong.txt", *place]
     # The new photo was not sent: only the other face can be removed, and of two, none.
-    assert [[user_id for user_id, _ in one["remove"]] for one in (exchanged, renewed, new)] == [
+    assert [[user_id for user_id, _ in one["remove"]] for one in (swapped, renewed, new)] == [
         [],
         ["p1"],
         ["p1"],
@@ -149,7 +149,7 @@ def test_each_pair_has_the_commands_that_settle_it(command: Command) -> None:
     assert page.html.count("enroll sync") >= 6
 
 
-def test_enrolled_photos_that_were_exchanged_are_told_from_one_person_under_two_ids(
+def test_enrolled_photos_that_were_swapped_are_told_from_one_person_under_two_ids(
     command: Command,
 ) -> None:
     people = [Person(f"{'ab'[number // 2]}", "", f"{number}.jpg") for number in range(4)]

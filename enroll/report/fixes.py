@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import RUN
+from enroll.ledger import RUN, RunStart
 from enroll.model import Status
 from enroll.report.findings import Findings
 from enroll.report.lines import IN_DOUBT
 from enroll.report.pairs import FacePair, PairGroup
 from enroll.session.resemblance import LOOKALIKE, UNLIKE_BEFORE
-from enroll.settings import DEFAULT_ENDPOINT, default_ledger_path
+from enroll.settings import DEFAULT_ENDPOINT, Lookalikes, default_ledger_path
 from enroll.text.wording import option_pair
 from enroll.visible import visible
 
@@ -48,6 +48,8 @@ class Commands:
         self._syncs = verb != RUN
         manifest = findings.manifest or (run.start.manifest if run is not None else "")
         self._run = ["enroll", verb, manifest or "LIST", *self._place, *_given(findings.options)]
+        if run is not None:
+            self._run += _as_started(run.start)
 
     def fixing(self, code: str) -> list[str]:
         """What to run once the rows with this reason are corrected, and what might help without
@@ -111,6 +113,15 @@ def _typed(pair: FacePair) -> bool:
     for them."""
     ids = pair.ids or ("",)
     return all(one and visible(one) == one and "," not in one for one in ids)
+
+
+def _as_started(start: RunStart) -> Iterator[str]:
+    """Options of a run without which the next one would not do the same to the rows at hand."""
+    if start.photo_root_named:
+        yield from ("--images", start.photo_root)
+    lookalikes = start.options.get("lookalikes", Lookalikes.OFF)
+    if lookalikes != Lookalikes.OFF:
+        yield from ("--lookalikes", lookalikes)
 
 
 def _given(options: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ READ_PAIRS = 20_000
 """Pairs of each kind that a report reads: nobody compares more faces by eye."""
 
 _COMPARED = 50
-"""Pairs of the same two people that are searched for an exchange."""
+"""Pairs of the same two people that are searched for a swap."""
 
 
 class PairGroup(StrEnum):
@@ -58,7 +58,7 @@ class Side:
 class FacePair:
     """Two faces that a person has to compare.
 
-    `scores` has one number, two for photos that were exchanged, none where the search did not show
+    `scores` has one number, two for photos that were swapped, none where the search did not show
     the other face. `ids` are the user ids as they are typed, None where they may not be shown.
     """
 
@@ -127,9 +127,9 @@ class PairsOfFaces:
         yield from found
 
     def _grouped(self) -> Iterator[FacePair]:
-        exchanged = _exchanged(self._pairs)
+        swapped = _swapped(self._pairs)
         for pair in self._pairs:
-            back = exchanged.get(id(pair))
+            back = swapped.get(id(pair))
             if back is None or back is pair:
                 yield self._shown(pair, swapped=back is pair)
             elif pair.user_id < back.user_id:  # once for both
@@ -150,7 +150,7 @@ class PairsOfFaces:
         )
 
     def _both(self, pair: Pair, back: Pair) -> FacePair:
-        """Two new photos that were exchanged: the faces that they resemble are shown no more, as
+        """Two new photos that were swapped: the faces that they resemble are shown no more, as
         their photos' files may have been replaced by these."""
         one = self._shown(pair, swapped=True)
         scores = [found.finding.score for found in (pair, back) if found.finding.score is not None]
@@ -196,9 +196,9 @@ def _rank(pair: FacePair) -> float:
     return best if pair.group is PairGroup.UNLIKE else -best
 
 
-def _exchanged(pairs: Sequence[Pair]) -> dict[int, Pair]:
+def _swapped(pairs: Sequence[Pair]) -> dict[int, Pair]:
     """By `id` of a pair: the one that says the same of the other's new photo; or the pair itself,
-    where enrolled photos were exchanged and both of a pair show the same person."""
+    where enrolled photos were swapped and both of a pair show the same person."""
     new: dict[tuple[str, str], Pair] = {}
     alike: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     unlike = set()
