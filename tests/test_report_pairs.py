@@ -103,16 +103,16 @@ def test_pairs_are_grouped_and_those_that_are_most_certain_come_first(command: C
         words = texts_of(Language.EN).pair_group(group)
         assert page.html.count(f">{words.title.replace(chr(39), '&#39;')}<") == 1, group
     (swapped,), _, (new,), (twice, _, stranger), _, _ = page.pairs
-    # Id, text, path, line, column, picture: of new photos that were swapped, both are shown.
+    # Of new photos that were swapped, both are shown.
     assert [side[:4] for side in swapped["sides"]] == [
         ["p2", "Bo", "2.jpg", 3],
         ["p3", "Cy", "3.jpg", 4],
     ]
     assert all(side[5] >= 0 for side in (*swapped["sides"], *twice["sides"]))
-    assert new["status"] == "held"
+    assert [side[7] for side in new["sides"]] == ["held", ""]
     missing = page.facts["faults"][-2 - new["sides"][0][5]]
     assert missing == "There is no photo where the list says"
-    assert stranger["sides"][1] == ["x,1", "", "", 0, None, -1, 1]  # of another program
+    assert stranger["sides"][1] == ["x,1", "", "", 0, None, -1, 1, "", False]  # another program's
     # Those that are held need a person, and are in the table.
     assert [(one["code"], one["count"]) for one in page.facts["reasons"]] == [
         ("UNLIKE_BEFORE", 3),
@@ -141,6 +141,11 @@ def test_each_pair_has_the_commands_that_settle_it(command: Command) -> None:
     ]
     assert [(one["accept"], one["remove"]) for one in (stranger, lost)] == [("", [])] * 2
     assert page.html.count("enroll remove --user-ids FILE") == 4
+    # What is shown can be typed.
+    for accept in (twice["accept"], unlike["accept"]):
+        done = command(*shlex.split(accept)[1:])
+        assert done.code == 0, done
+    assert [len(group) for group in reported(command).pairs] == [1, 1, 1, 2, 1]
     # A sync removes who is no longer in the list.
     (command.folder / "ledger.sqlite").unlink()
     some(command.folder, command="sync")
@@ -149,11 +154,12 @@ def test_each_pair_has_the_commands_that_settle_it(command: Command) -> None:
     assert page.html.count("enroll sync") >= 6
 
 
-def test_enrolled_photos_that_were_swapped_are_told_from_one_person_under_two_ids(
-    command: Command,
-) -> None:
-    people = [Person(f"{'ab'[number // 2]}", "", f"{number}.jpg") for number in range(4)]
-    people += [Person(f"{'cd'[number // 2]}", "", f"c{number}.jpg") for number in range(4)]
+def test_what_several_photos_of_a_person_tell_is_said(command: Command) -> None:
+    people = [
+        Person(user_id, "", f"{user_id}{number}.jpg")
+        for user_id in ("a", "b", "c", "d", "e", "f")
+        for number in (1, 2)
+    ]
     ledger = write(command.folder, people)
     find(
         ledger,
@@ -165,11 +171,20 @@ def test_enrolled_photos_that_were_swapped_are_told_from_one_person_under_two_id
             # c and d are one person.
             5: [like(7, "d", 96.0), like(8, "d", 93.0)],
             6: [like(7, "d", 92.0), like(8, "d", 91.0)],
+            # f's second photo shows e.
+            9: [like(12, "f", 90.0)],
+            11: [like(12, "f", 30.0, UNLIKE)],
         },
     )
     page = reported(command)
-    assert shown(page)[0] == [([95.0], "a", "b"), ([94.0], "a", "b")]
-    assert [pair[0] for pair in shown(page)[1]] == [[96.0], [93.0], [92.0], [91.0]]
+    swapped, alike, unlike = shown(page)
+    assert swapped == [([95.0], "a", "b"), ([94.0], "a", "b")]
+    assert [pair[0] for pair in alike] == [[96.0], [93.0], [92.0], [91.0], [90.0]]
+    assert [pair[0] for pair in unlike] == [[], [20.0], [30.0]]
+    misplaced = {
+        side[2] for group in page.pairs for pair in group for side in pair["sides"] if side[8]
+    }
+    assert misplaced == {"f2.jpg"}
 
 
 def test_without_a_finding_there_is_no_section(command: Command) -> None:
@@ -208,7 +223,7 @@ def test_a_pair_is_in_the_files_of_both_departments_and_says_little_of_the_other
     for pair in (pair for group in page.pairs for pair in group):
         assert (pair["accept"], pair["remove"]) == ("", [])
         for side in pair["sides"]:
-            assert side[4] == "Sales" or side == ["", "", "", 0, None, -1, 2], side
+            assert side[4] == "Sales" or side == ["", "", "", 0, None, -1, 2, "", False], side
 
 
 def test_pairs_of_people_without_a_row_are_counted_where_no_file_has_them(
@@ -309,23 +324,23 @@ def test_a_workbook_has_both_pictures_of_a_pair_in_its_row(command: Command) -> 
     sheet = book["faces"]
     heads = [cell.value for cell in sheet[1]]
     assert heads == [
-        *("Finding", "Score", "Photo", "Id", "Text", "Department", "Path", "Line"),
+        *("Finding", "Score", "Photo", "Id", "Text", "Department", "Path", "Line", "Status"),
         *("Other: Photo", "Other: Id", "Other: Text", "Other: Department", "Other: Path"),
-        *("Other: Line", "Status", "What to do", "Commands for this pair"),
+        *("Other: Line", "Other: Status", "What to do", "Commands for this pair"),
     ]
     assert [sheet.cell(row, 4).value for row in range(2, 11)] == [
         *("p2", "p4", "p5", "p7", "p6", "p6", "p9", "p9", "p1"),
     ]
     assert sheet["B2"].value == "93.25 / 91"
     assert sheet["C4"].value == "There is no photo where the list says"
-    assert [sheet[f"I{row}"].value for row in (7, 10)] == ["no photo on record", "no face found"]
-    commands = str(sheet["Q5"].value).splitlines()
+    assert [sheet[f"J{row}"].value for row in (7, 10)] == ["no photo on record", "no face found"]
+    commands = str(sheet["R5"].value).splitlines()
     assert [line.partition(":")[0] for line in commands] == [
         *("If p7 is wrong", "If p8 is wrong", "If both are right"),
     ]
     anchors = [image.anchor._from for image in sheet._images]  # type: ignore[attr-defined]
     places = {(anchor.row, anchor.col) for anchor in anchors}
-    assert {(1, 2), (1, 8), (4, 2), (4, 8)} <= places
+    assert {(1, 2), (1, 9), (4, 2), (4, 9)} <= places
     assert (3, 2) not in places
     cells = [cell for row in sheet.iter_rows() for cell in row if cell.value is not None]
     assert {cell.data_type for cell in cells} == {"s"}

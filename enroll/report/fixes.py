@@ -68,7 +68,8 @@ class Commands:
         """What to run once these pairs of a group are compared, each with the key of its label."""
         found = [("command", shlex.join(self._run))]
         if group is PairGroup.NOT_ITSELF:
-            return [("command_verify", shlex.join(["enroll", "verify", *self._place])), *found]
+            verify = ["enroll", "verify", "--requeue-missing", *self._place]
+            return [("command_verify", shlex.join(verify)), *found]
         # A sync deletes what is no longer in the list. Two photos that are held are not in use.
         if not self._syncs and not all(map(_both_held, pairs)):
             found.insert(0, ("command_remove", self._remove("FILE")))
@@ -85,7 +86,7 @@ class Commands:
         if self._syncs or pair.group is PairGroup.NOT_ITSELF or not _typed(pair):
             return []
         people = dict.fromkeys(pair.ids or ())
-        if pair.status is Status.HELD:  # the first one's photo was not sent
+        if pair.sides[0].status is Status.HELD:  # that photo was not sent
             people = dict.fromkeys([] if _both_held(pair) else (pair.ids or ())[1:])
         return [
             (one, f"echo {shlex.quote(one)} > wrong.txt && {self._remove('wrong.txt')}")
@@ -105,7 +106,7 @@ class Commands:
 
 
 def _both_held(pair: FacePair) -> bool:
-    return pair.status is Status.HELD and pair.group is PairGroup.SWAPPED
+    return all(side.status is Status.HELD for side in pair.sides)
 
 
 def _typed(pair: FacePair) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.errors import UsageError
+from enroll.model import Status
 from enroll.report.findings import Findings, Scope
 from enroll.report.lines import Line
 from enroll.report.pairs import FacePair
@@ -182,12 +183,13 @@ class _Page:
     def _pair(self, pair: FacePair, places: Mapping[str, int]) -> dict[str, Any]:
         return {
             "scores": pair.scores,
-            "status": pair.status.value,
             "sides": [
                 (
                     *(side.user_id, side.user_data, side.image, side.number, side.group),
                     places.get(side.photo, -1),
                     _WITHHELD if side.withheld else _SHOWN if side.photo else _NO_PHOTO,
+                    "" if side.status in (None, Status.ENROLLED) else side.status.value,
+                    side.misplaced,
                 )
                 for side in pair.sides
             ],

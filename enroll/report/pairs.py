@@ -7,17 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import combinations
 
 from enroll.ledger import FindingKind, Pair
 from enroll.model import Status
 from enroll.report.lines import Line, shown_texts
+from enroll.session.resemblance import explained
 
 READ_PAIRS = 20_000
 """Pairs of each kind that a report reads: nobody compares more faces by eye."""
-
-_COMPARED = 50
-"""Pairs of the same two people that are searched for a swap."""
 
 
 class PairGroup(StrEnum):
@@ -40,8 +37,9 @@ class Side:
     the recorded path, empty where none is known.
 
     `number` is of the photo's row, 0 if it has none; `group` of any row of the person, None if
-    there is none; `value` is the group unmasked. `withheld` says that nothing of this side may be
-    shown.
+    there is none; `value` is the group unmasked. `status` is the face's, None where the ledger does
+    not know it. `misplaced` photos are probably not of this person. `withheld` says that nothing of
+    this side may be shown.
     """
 
     user_id: str
@@ -51,6 +49,8 @@ class Side:
     group: str | None
     value: str | None = field(repr=False)
     photo: str = field(repr=False)
+    status: Status | None
+    misplaced: bool = False
     withheld: bool = False
 
 
@@ -64,7 +64,6 @@ class FacePair:
 
     group: PairGroup
     scores: Sequence[float]
-    status: Status
     sides: tuple[Side, Side]
     ids: tuple[str, str] | None
 
@@ -89,7 +88,9 @@ def _of_elsewhere(side: Side, *, masked: bool) -> Side:
     bare = replace(side, user_data="", image="", number=0)
     if not masked:
         return bare
-    return replace(bare, user_id="", photo="", group=None, withheld=True)
+    return replace(
+        bare, user_id="", photo="", group=None, status=None, misplaced=False, withheld=True
+    )
 
 
 class PairsOfFaces:
@@ -127,24 +128,31 @@ class PairsOfFaces:
         yield from found
 
     def _grouped(self) -> Iterator[FacePair]:
-        swapped = _swapped(self._pairs)
+        known = explained(self._pairs)
+        swapped = set(known.swapped)
+        misplaced = {pair.face_token for pair in known.misplaced}
+        back_of = _held_for_each_other(self._pairs)
         for pair in self._pairs:
-            back = swapped.get(id(pair))
-            if back is None or back is pair:
-                yield self._shown(pair, swapped=back is pair)
-            elif pair.user_id < back.user_id:  # once for both
+            people = min(pair.user_id, _other(pair)), max(pair.user_id, _other(pair))
+            back = back_of.get(id(pair))
+            if back is None:
+                group = _group(pair)
+                if group is PairGroup.LOOKALIKE and people in swapped:
+                    group = PairGroup.SWAPPED
+                yield self._shown(pair, group, misplaced)
+            elif pair.user_id == people[0]:  # once for both
                 yield self._both(pair, back)
 
-    def _shown(self, pair: Pair, *, swapped: bool) -> FacePair:
-        score = pair.finding.score
-        other = _other(pair)
+    def _shown(self, pair: Pair, group: PairGroup, misplaced: Collection[str] = ()) -> FacePair:
+        finding, other = pair.finding, _other(pair)
+        one = self._side(pair.user_id, pair.user_data, pair.image, pair.status)
+        two = self._side(other, pair.other_user_data, pair.other_image, pair.other_status)
         return FacePair(
-            group=PairGroup.SWAPPED if swapped else _group(pair),
-            scores=() if score is None else (score,),
-            status=pair.status,
+            group=group,
+            scores=() if finding.score is None else (finding.score,),
             sides=(
-                self._side(pair.user_id, pair.user_data, pair.image),
-                self._side(other, pair.other_user_data, pair.other_image),
+                replace(one, misplaced=pair.face_token in misplaced),
+                replace(two, misplaced=finding.other_token in misplaced),
             ),
             ids=None if self._masked else (pair.user_id, other),
         )
@@ -152,12 +160,12 @@ class PairsOfFaces:
     def _both(self, pair: Pair, back: Pair) -> FacePair:
         """Two new photos that were swapped: the faces that they resemble are shown no more, as
         their photos' files may have been replaced by these."""
-        one = self._shown(pair, swapped=True)
-        scores = [found.finding.score for found in (pair, back) if found.finding.score is not None]
-        other = self._side(back.user_id, back.user_data, back.image)
-        return replace(one, scores=scores, sides=(one.sides[0], other))
+        one, other = (self._shown(found, PairGroup.SWAPPED) for found in (pair, back))
+        return replace(
+            one, scores=(*one.scores, *other.scores), sides=(one.sides[0], other.sides[0])
+        )
 
-    def _side(self, user_id: str, user_data: str, image: str) -> Side:
+    def _side(self, user_id: str, user_data: str, image: str, status: Status | None) -> Side:
         rows = self._rows.get(user_id, ())
         own = next((one for one in rows if one[1].photo == image), None)
         row = own or next(iter(rows), None)
@@ -170,6 +178,7 @@ class PairsOfFaces:
             group=None if row is None else row[1].group,
             value=None if row is None else row[0],
             photo=os.path.join(self._root, image) if image else "",  # noqa: PTH118  # also a ZIP's
+            status=status,
         )
 
 
@@ -196,34 +205,14 @@ def _rank(pair: FacePair) -> float:
     return best if pair.group is PairGroup.UNLIKE else -best
 
 
-def _swapped(pairs: Sequence[Pair]) -> dict[int, Pair]:
-    """By `id` of a pair: the one that says the same of the other's new photo; or the pair itself,
-    where enrolled photos were swapped and both of a pair show the same person."""
+def _held_for_each_other(pairs: Sequence[Pair]) -> dict[int, Pair]:
+    """By `id` of a pair: the one that says the same of the other person's new photo."""
     new: dict[tuple[str, str], Pair] = {}
-    alike: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    unlike = set()
     for pair in pairs:
-        match _group(pair):
-            case PairGroup.REPLACEMENT:
-                new.setdefault((pair.user_id, _other(pair)), pair)
-            case PairGroup.LOOKALIKE:
-                alike[min(pair.user_id, _other(pair)), max(pair.user_id, _other(pair))].append(pair)
-            case PairGroup.UNLIKE:
-                unlike.add(frozenset((pair.face_token, pair.finding.other_token)))
-    found = {
+        if _group(pair) is PairGroup.REPLACEMENT:
+            new.setdefault((pair.user_id, _other(pair)), pair)
+    return {
         id(pair): new[other, user_id]
         for (user_id, other), pair in new.items()
         if (other, user_id) in new
     }
-    for several in alike.values():
-        for one, two in combinations(several[:_COMPARED], 2):
-            photos = zip(_faces(one), _faces(two), strict=True)
-            if any(frozenset(both) in unlike for both in photos):
-                found |= {id(one): one, id(two): two}
-    return found
-
-
-def _faces(pair: Pair) -> tuple[str, str]:
-    """The tokens of both faces, in the order of their people's ids."""
-    tokens = pair.face_token, pair.finding.other_token
-    return tokens if pair.user_id < _other(pair) else tokens[::-1]

@@ -167,9 +167,9 @@ class _Book:
         pairs = self._scope.all_pairs()
         if not pairs:
             return
-        side = ["photo", "id", "name", *self._by_name, "path", "line"]
+        side = ["photo", "id", "name", *self._by_name, "path", "line", "status"]
         names = ["pair", "score_heading", *side, *(_OTHER + name for name in side)]
-        names += ["status", "what_to_do", "pair_commands"]
+        names += ["what_to_do", "pair_commands"]
         sheet = self._sheet(book, "sheet_pairs", names)
         wrapped = book.add_format({"num_format": "@", "valign": "top", "text_wrap": True})
         for place, pair in enumerate(pairs, start=1):
@@ -180,7 +180,6 @@ class _Book:
                 " / ".join(f"{score:.4g}" for score in pair.scores),
                 *sides[0],
                 *sides[1],
-                self._texts.status[pair.status.value],
                 words.advice,
                 "\n".join(self._commands(pair)),
             ]
@@ -209,6 +208,8 @@ class _Book:
             yield side.group or ""
         yield side.image
         yield str(side.number or "")
+        status = self._texts.status[side.status.value] if side.status else ""
+        yield f"{status}, {text['pair_misplaced']}" if side.misplaced else status
 
     def _commands(self, pair: FacePair) -> Iterator[str]:
         """The commands for this pair; without ids, those for all like it."""

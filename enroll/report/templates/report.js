@@ -165,7 +165,7 @@
   const scores = new Intl.NumberFormat(facts.language, { maximumFractionDigits: 2 });
   const both = new Intl.ListFormat(facts.language, { type: "conjunction" });
 
-  function face([id, data, path, number, group, place, kind], status) {
+  function face([id, data, path, number, group, place, kind, status, misplaced]) {
     const made = make("figure", "face");
     if (kind === WITHHELD || !id) {
       made.append(make("div", "photo none", kind === WITHHELD ? t.pair_withheld : t.pair_nobody));
@@ -173,7 +173,8 @@
     }
     const texts = make("figcaption");
     texts.append(make("p", "who", id));
-    if (status !== "enrolled") texts.append(make("span", `chip ${status}`, facts.statusWords[status]));
+    if (status) texts.append(make("span", `chip ${status}`, facts.statusWords[status]));
+    if (misplaced) texts.append(make("span", "chip failed", t.pair_misplaced));
     if (data) texts.append(make("p", "", data));
     if (path) texts.append(make("p", "path", path));
     const listed = group === null ? (facts.ledgerOnly ? "" : t.pair_not_listed) : facts.by ? group || t.no_value : "";
@@ -198,9 +199,7 @@
     const made = make("li", "pair");
     const found = both.format(one.scores.map((score) => scores.format(score)));
     const sides = make("div", "sides");
-    // The status is that of the photo with which the library was searched: the first, or both.
-    const searched = Math.max(one.scores.length, 1);
-    sides.append(...one.sides.map((side, place) => face(side, place < searched ? one.status : "enrolled")));
+    sides.append(...one.sides.map(face));
     made.append(make("p", "score", found ? say(t.score, { score: found }) : t.no_score), sides);
     if (one.accept || one.remove.length) {
       const details = make("details");
