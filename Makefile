@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes -r
 OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: demo test soak year bench lint types check clean
+.PHONY: demo test soak year identity bench lint types check clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -31,6 +31,13 @@ soak: $(VENV)/.dev
 NIGHTS ?= 365
 year: $(VENV)/.dev
 	$(BIN)/python benchmarks/year.py --nights $(NIGHTS)
+
+# People under two ids and photos under the wrong id among 20,000, looked for: some MINUTES minutes.
+# make identity PEOPLE=2000 FAULTS=50 is one.
+PEOPLE ?= 20000
+FAULTS ?= 500
+identity: $(VENV)/.dev
+	$(BIN)/python benchmarks/identity.py --people $(PEOPLE) --faults $(FAULTS)
 
 # What enroll costs and how fast it is, beside what a user would pick instead: under ten minutes.
 # make bench SIZE=full takes two hours or so, and 8 GB in bench-results.
