@@ -158,7 +158,8 @@ comparison, which is the worse case. The last pair continues the line."""
 
 _OTHERS = NormalDist(mu=50.43, sigma=7.951)
 """Scores of different people below 75, of which the vendor says nothing: the normal distribution
-that has the rates of 75 and 80. One in nine is 60 or more, as with dlib's network."""
+that has the rates of 75 and 80. One in nine is 60 or more, about as with dlib's
+network."""
 
 _SAME_PERSON = {0.0: 40.0, 0.0005: 60.0, 0.001: 75.0, 0.003: 85.0, 0.01: 90.0, 1.0: 99.0}
 """How often two photos of one person get less than these scores: three in a thousand less than 85.
@@ -180,8 +181,8 @@ def _scores_of_others() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 _SCORES_OF_OTHERS = _scores_of_others()
 _STEPS = 4096
 _ROUGHLY = np.interp((np.arange(_STEPS) + 0.5) / _STEPS, *_SCORES_OF_OTHERS)
-"""The same, to be looked up: right to 0.01 and in a fifth of the time. Below _EXACTLY it is not."""
-_EXACTLY = 0.01
+"""The same as a table, in a fifth of the time. It is right to 0.01, but not for rare scores."""
+_RARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ class ModelMatcher:
         """By a draw for each pair of photos."""
         draws = self._draws(_photos(known), _photos(likeness[np.newaxis]))
         scores: NDArray[np.float64] = _ROUGHLY[(draws * _STEPS).astype(np.intp)]
-        rare = draws < _EXACTLY
+        rare = draws < _RARE
         scores[rare] = np.interp(draws[rare], *_SCORES_OF_OTHERS)
         person = known[:, 0] == likeness[0]
         drawn = np.interp(draws[person], [*_SAME_PERSON], [*_SAME_PERSON.values()])
