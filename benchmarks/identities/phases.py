@@ -17,6 +17,7 @@ from .stand_in import GROUP_ID, KEY, SECRET, StandIn, stand_in
 RESULTS = "results.csv"
 FINDINGS = "findings.csv"
 _LEDGER = "ledger.sqlite"
+_ROWS = "--results", RESULTS, "--no-progress"
 _IN_FLIGHT = "8"
 """Calls. The stand-in, which takes a call at a time, keeps up with no more."""
 
@@ -42,7 +43,7 @@ class Command:
 
     def run(self) -> Phase:
         """Enroll the manifest."""
-        return self._phase("run", MANIFEST, "--results", RESULTS, codes=[0])
+        return self._phase("run", MANIFEST, *_ROWS, codes=[0])
 
     def audit(self, *, score: float) -> Phase:
         """Search with every photo that is enrolled; exit code 1 where there are findings."""
@@ -51,13 +52,12 @@ class Command:
 
     def sync(self) -> Phase:
         """A night, which holds whoever looks like somebody else; exit code 1 where it does."""
-        options = "--lookalikes", "hold", "--results", RESULTS
-        return self._phase("sync", MANIFEST, *options, codes=[0, 1])
+        return self._phase("sync", MANIFEST, *_ROWS, "--lookalikes", "hold", codes=[0, 1])
 
     def _phase(self, word: str, *arguments: str, codes: Sequence[int]) -> Phase:
         command = [
             *(sys.executable, "-m", "enroll", word, *arguments, "--group-id", GROUP_ID),
-            *("--ledger", _LEDGER, "--max-in-flight", _IN_FLIGHT, "--no-progress"),
+            *("--ledger", _LEDGER, "--max-in-flight", _IN_FLIGHT),
         ]
         with stand_in(self.folder, seed=self.seed) as box:
             environ = {
