@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
@@ -21,6 +23,8 @@ from suite.process import Usage
 from enroll.sandbox import Sandbox, made_up_photo
 from enroll.sandbox.faces import FaceFinder, LikenessIndex
 from enroll.sandbox.matchers import ModelMatcher
+
+IDENTITY = Path(__file__).parents[1] / "benchmarks/identity.py"
 
 SEED = 3
 SCORE = 75.0
@@ -153,12 +157,13 @@ class Night:
             found[change.row.path] = ("held", code) if held else ("enrolled", "")
         self.found, self.faces = found, before
         self.folder = folder
+        self.message = "The two were probably swapped."
 
     def judged(self) -> Judged:
         with (self.folder / RESULTS).open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file)
-            lines.writerow(("image", "status", "error"))
-            lines.writerows((path, *said) for path, said in self.found.items())
+            lines.writerow(("image", "status", "error", "message"))
+            lines.writerows((path, *said, self.message) for path, said in self.found.items())
         added = [c for c in self.changes if self.found[c.row.path][0] == "enrolled"]
         gone = {change.before for change in added}
         faces = [*(row for row in self.faces if row not in gone), *(c.row for c in added)]
@@ -204,3 +209,21 @@ def test_who_is_let_in_or_held_for_nothing_and_a_lost_face_are_found_out(tmp_pat
         f"{who[held[1]]} is held by PHOTO_MISSING"[:30],
         f"{lost.user_id} lacks a face",
     ]
+
+
+def test_swapped_photos_that_are_not_said_to_be_are_found_out(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    night.message = ""
+    wrong = night.judged().wrong
+    assert 1 <= len(wrong) <= 3
+    assert all(finding.endswith("are not said to be swapped") for finding in wrong)
+
+
+def test_a_small_staff_is_enrolled_audited_and_lives_a_night(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, IDENTITY, "--people", "60", "--faults", "6"]
+    command += ["--nights", "1", "--keep", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done
+    for said in ("enroll audit --score 85", "night 1: --lookalikes hold", "0 things wrong"):
+        assert said in done.stdout
+    assert done.stdout.count("100.0%") >= 7, done.stdout

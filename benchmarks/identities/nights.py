@@ -20,6 +20,9 @@ from .stand_in import faces_in
 SCORE = 85.0
 """From which on --lookalikes holds a photo."""
 
+_SWAPPED = "swapped"
+"""What the message of both says of two people who are held for each other's faces."""
+
 CHANGED = 0.01
 """Newcomers of a night, and people with a new photo of theirs: each this share of the staff."""
 
@@ -36,13 +39,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a change: its status and error code. `rivals` are faces under other ids that
-    it looks like, of the library and, in `tonight`, of what else is new; `own` is the score with
-    the face that it replaces."""
+    """What became of a change: its status, error code and message. `rivals` are faces under other
+    ids that it looks like, of the library and, in `tonight`, of what else is new; `own` is the
+    score with the face that it replaces."""
 
     change: Change
     status: str
     error: str
+    message: str
     rivals: Sequence[Pair]
     tonight: Sequence[Pair]
     own: float | None
@@ -128,6 +132,7 @@ class Nights:
             *self._without_fault(outcomes),
             f"searches: {phase.calls('search'):,} for {len(changes):,} new photos",
         ]
+        wrong += _swaps(outcomes)
         self._carry_out(outcomes)
         return Judged(table, [*wrong, *self._differences()])
 
@@ -156,6 +161,7 @@ class Nights:
                 change,
                 status=said[change.row.path]["status"],
                 error=said[change.row.path]["error"],
+                message=said[change.row.path]["message"],
                 rivals=library.looks_like(change.row, score=SCORE),
                 tonight=news.looks_like(change.row, score=SCORE),
                 own=(
@@ -193,6 +199,16 @@ class Nights:
         )
         yield from (f"{user_id} has a face too many" for user_id, _ in (there - wanted))
         yield from (f"{user_id} lacks a face" for user_id, _ in (wanted - there))
+
+
+def _swaps(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Swapped photos, both held and seen as each other's, that are not said to be swapped."""
+    swapped = [one for one in outcomes if one.change.fault is Fault.SWAPPED]
+    for one, other in zip(swapped[::2], swapped[1::2], strict=True):
+        seen = all(each.held and _shown(each) for each in (one, other))
+        if seen and not all(_SWAPPED in each.message for each in (one, other)):
+            people = one.change.row.user_id, other.change.row.user_id
+            yield f"{' and '.join(people)} are not said to be swapped"
 
 
 def _shown(outcome: Outcome) -> bool:
