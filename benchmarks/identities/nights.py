@@ -96,7 +96,7 @@ class Nights:
         wrong with get another."""
         ordinary = self._ordinary()
         self.staff.chance.shuffle(ordinary)
-        share = round(CHANGED * len(ordinary))
+        share = max(round(CHANGED * len(ordinary)), 1)
         changes = [Change(row) for row in self.staff.hire(share)]
         for fault in islice(cycle(Fault), faults):
             one, other = ordinary.pop(), ordinary.pop()
