@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from archive import Archive, nobody, portrait
 from real_command import Command
 
+from enroll.commands.who import Resembling, Who, WhoSettings, who_lines
+from enroll.facesearch import FoundFace
 from enroll.ledger import ledger_at
 from enroll.sandbox import Sandbox
 
@@ -98,6 +101,23 @@ def test_nobody_is_said_with_an_exit_code_of_its_own(enrolled: Archive, command:
     assert "Nobody in the library staff resembles 9.jpg" in done.out
     found = command("who", "9.jpg", "--json")
     assert (found.code, json.loads(found.out)["faces"]) == (1, [])
+
+
+@pytest.mark.parametrize(("score", "code"), [(74.9, 1), (75.0, 0)])
+def test_who_scores_less_than_the_lowest_threshold_is_not_recognized(
+    score: float, code: int
+) -> None:
+    face = FoundFace(face_token="f" * 32, user_id="ann", user_data="", score=score)
+    found = Who(
+        settings=WhoSettings(photo=Path("photo.jpg")),
+        endpoint="https://service",
+        group_id="staff",
+        faces=[Resembling(found=face, add_time=None)],
+    )
+    assert found.exit_code == code
+    said = "\n".join(who_lines(found))
+    assert "ann" in said
+    assert ("it is probably none of these people" in said) is (code == 1)
 
 
 def test_a_photo_that_cannot_be_used_is_refused_with_one_sentence(

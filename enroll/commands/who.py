@@ -106,9 +106,14 @@ class Who:
     faces: Sequence[Resembling]
 
     @property
+    def recognized(self) -> bool:
+        """Whether the best face reaches the lowest score that tells people apart."""
+        return bool(self.faces) and self.faces[0].found.score >= min(STRANGERS)
+
+    @property
     def exit_code(self) -> ExitCode:
-        """1 if nobody was found, as `grep` has it."""
-        return ExitCode.DONE if self.faces else ExitCode.SOME_ROWS_FAILED
+        """1 if it is nobody that the library knows, as `grep` has it."""
+        return ExitCode.DONE if self.recognized else ExitCode.SOME_ROWS_FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,9 +267,8 @@ def who_lines(found: Who) -> Iterator[str]:
     ]
     yield from columns([row[:wide] for row in [heads, *rows]])
     yield ""
-    likely = min(STRANGERS)
-    if found.faces[0].found.score < likely:
-        yield f"No face scores {likely} or more: it is probably none of these people."
+    if not found.recognized:
+        yield f"No face scores {min(STRANGERS)} or more: it is probably none of these people."
     reached = ", ".join(f"{score} by one in {count:,}" for score, count in STRANGERS.items())
     yield f"How often strangers reach a score, among up to 100,000 faces: {reached}."
 
