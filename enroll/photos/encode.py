@@ -164,7 +164,7 @@ def _finest(
         # The steps of the tables are as 100 - quality.
         steps, last = 100 - quality, length
         wanted = math.floor(100 - steps * (length / max_bytes) ** (1 / power))
-        if best is not None and wanted <= best.quality:
+        if length <= max_bytes and wanted < low:
             break  # the next better one is not expected to fit
         quality = min(max(wanted, low), high)
         found = replace(style, quality=quality, tables=None)
