@@ -75,6 +75,7 @@ RANGES: Mapping[str, Range] = {
     "timeout": Range(least=0.1, most=MAX_TIMEOUT_SECONDS),
     "attempts": COUNT,
     "give_up_after": SECONDS,
+    "credentials_grace": SECONDS,
     "drain": SECONDS,
     "settle_after": SECONDS,
     # Each call in flight has a thread and a socket.

@@ -25,6 +25,12 @@ _SNAPSHOT = "..data"
 atomically, so files that are read through one target of it belong together."""
 
 
+def credentials_are_fixed(path: Path | None, environ: Mapping[str, str]) -> bool:
+    """Whether key and secret come from the environment, so that nobody can replace them while the
+    process lives."""
+    return path is None and any(environ.get(name) for name in SECRET_VARIABLES)
+
+
 def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The file or folder to read: the one given, systemd's, or the default, if any.
 

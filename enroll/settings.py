@@ -249,6 +249,7 @@ class RunSettings(CallSettings):
     rate: float | Timetable | None = None
     attempts: int = 5
     give_up_after: float = 7200.0
+    credentials_grace: float = 120.0
     drain: float = 25.0
     settle_after: float = DEFAULT_SETTLE_AFTER
     multi_oriented_detection: bool = False

@@ -256,6 +256,7 @@ class Archive:
             endpoint=self.box.endpoint,
             ledger=self.ledger,
             settle_after=0.0,
+            credentials_grace=0.0,
             timeout=5.0,
         )
         return replace(given, **changed)

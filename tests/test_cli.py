@@ -253,10 +253,12 @@ def test_every_command_says_where_it_calls_and_with_what_before_the_first_call(
     keys.chmod(0o600)
     done = command(*arguments, "--credentials", keys)
     used = f"key {box.api_key[:4]}… ({keys})"
-    endpoint, account, error, *_ = done.err.splitlines()
+    endpoint, account, *_ = done.err.splitlines()
     assert endpoint == f"Endpoint  {box.endpoint} (ENROLL_ENDPOINT)"
     assert account == f"Account   {used}"
-    assert f"Check the credentials that were used, {used}, and" in error
+    assert f"Check the credentials that were used, {used}, and" in done.err
+    waits = arguments[0] in ("run", "sync") and "other" not in arguments  # with a known ledger
+    assert ("Waiting for other credentials" in done.err) == waits
     assert (done.code, box.api_key in done.err) == (ExitCode.SERVICE, False)
 
 

@@ -15,7 +15,7 @@ from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import FaceSearch, SignedCall
 from enroll.limiter.limits import FixedLimiter
 from enroll.model import Answer, Credentials, FaceRecord, FileTimes, SendAs, Status, Verdict
-from enroll.run.health import Reachability
+from enroll.run.health import CredentialWait, Reachability
 from enroll.run.job import Job, Work
 from enroll.run.sender import Sender
 from enroll.run.transitions import Policy
@@ -52,6 +52,7 @@ def calls_of(journal: object, tasks: Watching) -> Sender:
         tasks=cast(Any, tasks),
         limiter=FixedLimiter(10),
         reach=Reachability(),
+        credential_wait=CredentialWait(0.0),
     )
 
 

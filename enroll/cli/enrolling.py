@@ -44,6 +44,7 @@ from enroll.cli.parameters import (
 )
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import credentials_reader, printing, tame_pillow
+from enroll.credentials import credentials_are_fixed
 from enroll.settings import CodeRule, Lookalikes, RunSettings, SyncSettings
 from enroll.text.logs import LastingStream, log, set_up
 from enroll.text.wording import amount, as_shown, say
@@ -90,6 +91,12 @@ def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
             "End when the service has been away for this long.",
             metavar="SECONDS",
             of=kind,
+        ),
+        setting(
+            "--credentials-grace",
+            "How long to wait for other credentials in the file once the service refuses those in "
+            "use.",
+            metavar="SECONDS",
         ),
         setting(
             "--drain", "How long to wait for calls in flight after a signal.", metavar="SECONDS"
@@ -411,6 +418,8 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any], kind
         if typed(ctx, "min_face"):
             raise click.UsageError(MIN_FACE_ALONE, ctx=ctx)
         taken["min_face"] = 0  # a file that serves several commands, or runs of several kinds
+    if credentials_are_fixed(given.get("credentials"), os.environ):
+        taken["credentials_grace"] = 0.0
     written = {what: given[name] for name, what in _WRITTEN.items() if given.get(name)}
     taken |= {
         "group_id": given["group_id"] or "",

@@ -242,6 +242,8 @@ def open_run(
                 patience=Patience(
                     seconds=settings.give_up_after,
                     until=given.until,
+                    # A first run more likely has the wrong ones.
+                    credentials=settings.credentials_grace if held and not watching.attended else 0,
                     attended=watching.attended,
                     observer=watching,
                 ),
@@ -291,6 +293,7 @@ def _work(opened: Opened) -> Work:
         limit=settings.limit,
         sample=None if settings.sample is None else Sample(settings.sample, settings.seed),
         give_up_after=settings.give_up_after,
+        credentials_grace=settings.credentials_grace,
         drain=settings.drain,
         settle_after=settings.settle_after,
         max_duration=settings.max_duration or math.inf,

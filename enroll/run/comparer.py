@@ -17,10 +17,11 @@ from functools import partial
 from enroll import clock
 from enroll.errors import EnrollError, ServiceError, ShortageError
 from enroll.facesearch import Call, FoundFace, SignedCall
+from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.ledger import Finding
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
-from enroll.run.health import Breaker, Reachability
+from enroll.run.health import Breaker, CredentialWait, Reachability
 from enroll.run.job import Job, Work
 from enroll.run.journal import Journal
 from enroll.run.sender import back_off, over_and_over, stopped_by
@@ -79,6 +80,7 @@ class Comparer:
         tasks: Tasks,
         limiter: Limiter,
         reach: Reachability,
+        credential_wait: CredentialWait,
     ) -> None:
         self._work = work
         self._connection = connection
@@ -87,6 +89,7 @@ class Comparer:
         self._tasks = tasks
         self._limiter = limiter
         self._reach = reach
+        self._credential_wait = credential_wait
         self._ready: list[tuple[int, int, _Search]] = []  # by line; what is repeated comes first
         self._waiting: list[tuple[float, int, _Search]] = []
         self._order = itertools.count()
@@ -149,7 +152,7 @@ class Comparer:
         """When the next search may be made that waits for a time (monotonic seconds)."""
         moments = [self._waiting[0][0] if self._waiting else None]
         if self._ready and not self._in_flight:
-            moments.append(self._breaker.due_at())
+            moments += [self._breaker.due_at(), self._credential_wait.due_at()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def take(self, job: Job) -> None:
@@ -200,7 +203,10 @@ class Comparer:
             # One after the other they go by line, so that of two lookalikes the first is added.
             if len(self._not_seen) >= most or (most == 1 and reading):
                 return False
-        return self._breaker.may_send(len(self._in_flight), now)
+        in_flight = len(self._in_flight)
+        return self._breaker.may_send(in_flight, now) and self._credential_wait.may_send(
+            in_flight, now
+        )
 
     def _signed(self, job: Job) -> SignedCall | Answer:
         call = Call.search(
@@ -235,7 +241,11 @@ class Comparer:
         """Whether no further search is made for a job after this answer."""
         now = clock.monotonic()
         self._count(search, answer, now)
-        if answer.verdict in NO_SLOT or self._connection.refresh_credentials(answer, used):
+        if self._connection.refresh_credentials(answer, used):
+            self._credential_wait.accepted()
+            self._put(search)
+            return False
+        if answer.verdict in NO_SLOT or self._credential_wait.refused(answer, now):
             self._put(search)
             return False
         if answer.verdict is Verdict.FATAL:
@@ -266,8 +276,12 @@ class Comparer:
         tally, refused = self._journal.tally, answer.verdict is Verdict.REFUSED
         tally.calls[CallKind.SEARCH] += 1
         tally.refused += refused
-        search.tries += not refused
-        if not refused and self._breaker.heard(answer, rejected=False, now=now) is not None:
+        if refused or answer.code in CREDENTIAL_CODES:
+            return
+        search.tries += 1
+        if answer.served:
+            self._credential_wait.accepted()
+        if self._breaker.heard(answer, rejected=False, now=now) is not None:
             self.stop = self.stop or over_and_over(answer)
 
     def _judge(self, job: Job, found: list[FoundFace]) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from enroll.errors import LocalError, ShortageError
+from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.ledger import Ledger
 from enroll.model import Answer, Verdict
 from enroll.photos import PhotoStore
+from enroll.session.account import CREDENTIAL_SECONDS
 
 
 @dataclass(slots=True)
@@ -137,6 +139,45 @@ class Breaker:
     def due_at(self) -> float | None:
         """When the next call may leave, if they go one at a time (monotonic seconds)."""
         return self._not_before if self._unknown >= UNKNOWN_RUNNING else None
+
+
+class CredentialWait:
+    """Waits for other credentials once the service refuses the signature of a call: a new key may
+    reach this machine later than the service, or earlier.
+
+    Meanwhile one call is made every `CREDENTIAL_SECONDS`, and after it the credentials are read
+    again.
+    """
+
+    def __init__(self, grace: float, *, on_wait: Callable[[], None] = lambda: None) -> None:
+        """`grace` is for how many seconds; `on_wait` is called when the waiting begins."""
+        self._grace = grace
+        self._on_wait = on_wait
+        self._since: float | None = None
+        self._next = 0.0
+
+    def refused(self, answer: Answer, now: float) -> bool:
+        """Whether a call is to be made again that ended with `answer`, and for which there are no
+        other credentials yet."""
+        if answer.code not in CREDENTIAL_CODES or not self._grace:
+            return False
+        if self._since is None:
+            self._since = now
+            self._on_wait()
+        self._next = now + CREDENTIAL_SECONDS
+        return now - self._since < self._grace
+
+    def accepted(self) -> None:
+        """A signature was accepted, or there are other credentials: calls may leave."""
+        self._since = None
+
+    def may_send(self, in_flight: int, now: float) -> bool:
+        """Whether one more call may leave, beside so many that are in flight."""
+        return self._since is None or (in_flight == 0 and now >= self._next)
+
+    def due_at(self) -> float | None:
+        """When the next call may leave, if they go one at a time (monotonic seconds)."""
+        return None if self._since is None else self._next
 
 
 MISSING_RUNNING = 20

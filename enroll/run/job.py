@@ -36,10 +36,10 @@ class Work:
 
     `store` has the photos; `fault_of` says why a row can never be sent; `limit` is the most rows to
     process; `sample` draws the rows of a trial.
-    `give_up_after`, `drain`, `settle_after` and `max_duration` are seconds; `until` is when the run
-    has to end (monotonic). With `reread` every photo is read, even if its file looks unchanged.
-    `trust` says how far the ledger is believed to know the library, `lookalikes` what to do with a
-    new face that looks like another person.
+    `give_up_after`, `credentials_grace`, `drain`, `settle_after` and `max_duration` are seconds;
+    `until` is when the run has to end (monotonic). With `reread` every photo is read, even if its
+    file looks unchanged. `trust` says how far the ledger is believed to know the library,
+    `lookalikes` what to do with a new face that looks like another person.
     """
 
     run: int
@@ -52,6 +52,7 @@ class Work:
     limit: int | None
     sample: Sample | None
     give_up_after: float
+    credentials_grace: float
     drain: float
     settle_after: float
     max_duration: float

@@ -25,7 +25,7 @@ from enroll.manifest.scan import Scan
 from enroll.model import Status
 from enroll.run.comparer import Comparer
 from enroll.run.feed import Feed
-from enroll.run.health import PhotoRootCheck, Reachability
+from enroll.run.health import CredentialWait, PhotoRootCheck, Reachability
 from enroll.run.job import Job, People, Work
 from enroll.run.journal import COMMIT_SECONDS, Journal
 from enroll.run.lookups import Lookups
@@ -35,7 +35,7 @@ from enroll.run.reconcile import Reconciler
 from enroll.run.sender import Sender
 from enroll.run.tasks import Tasks
 from enroll.run.unknown_faces import UnknownFaces
-from enroll.session.account import Connection
+from enroll.session.account import OTHER_CREDENTIALS, Connection
 from enroll.session.tally import Ended, Observer
 from enroll.text.wording import amount, duration
 from enroll.threads import OneCore
@@ -98,9 +98,26 @@ class Driver:
         )
         self._photo_root = photo_root = PhotoRootCheck(work.store, ledger)
         self._feed = Feed(work, scan, journal, tasks=tasks, people=people, photo_root=photo_root)
-        self._sender = Sender(work, connection, journal, tasks=tasks, limiter=limiter, reach=reach)
+        credential_wait = CredentialWait(
+            work.credentials_grace, on_wait=lambda: observer.waits(OTHER_CREDENTIALS)
+        )
+        self._sender = Sender(
+            work,
+            connection,
+            journal,
+            tasks=tasks,
+            limiter=limiter,
+            reach=reach,
+            credential_wait=credential_wait,
+        )
         self._comparer = Comparer(
-            work, connection, journal, tasks=tasks, limiter=limiter, reach=reach
+            work,
+            connection,
+            journal,
+            tasks=tasks,
+            limiter=limiter,
+            reach=reach,
+            credential_wait=credential_wait,
         )
         self._lookups = Lookups(
             work, connection, journal, tasks=tasks, limiter=limiter, reach=reach

@@ -27,7 +27,7 @@ from enroll.model import (
     Verdict,
 )
 from enroll.run import transitions
-from enroll.run.health import Breaker, Reachability
+from enroll.run.health import Breaker, CredentialWait, Reachability
 from enroll.run.job import Job, Work
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
@@ -63,6 +63,7 @@ class Sender:
         tasks: Tasks,
         limiter: Limiter,
         reach: Reachability,
+        credential_wait: CredentialWait,
     ) -> None:
         self._work = work
         self._connection = connection
@@ -71,6 +72,7 @@ class Sender:
         self._tasks = tasks
         self._limiter = limiter
         self._reach = reach
+        self._credential_wait = credential_wait
         self._ready: deque[Job] = deque()
         self._arming: list[Job] = []
         self._armed: deque[Job] = deque()
@@ -133,7 +135,7 @@ class Sender:
         """When the next job may go on that waits for a time (monotonic seconds)."""
         moments = [self._waiting[0][0] if self._waiting else None]
         if self._armed and not self._in_flight:
-            moments.append(self._breaker.due_at())
+            moments += [self._breaker.due_at(), self._credential_wait.due_at()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def take(self, job: Job) -> None:
@@ -167,6 +169,7 @@ class Sender:
             bool(self._armed)
             and self._limiter.free(now) > 0
             and self._breaker.may_send(len(self._in_flight), now)
+            and self._credential_wait.may_send(len(self._in_flight), now)
         )
 
     def committed(self) -> None:
@@ -267,8 +270,11 @@ class Sender:
             previous_expires=job.previous_expires,
         )
         if isinstance(step, Stop):
-            refreshed = self._connection.refresh_credentials(answer, job.credentials)
-            step = Again(step.face, refused=True) if refreshed else step
+            if self._connection.refresh_credentials(answer, job.credentials):
+                self._credential_wait.accepted()
+                step = Again(step.face, refused=True)
+            elif self._credential_wait.refused(answer, now):
+                step = Again(step.face, refused=True)
         self._follow(job, step, now)
         return step
 
@@ -279,8 +285,11 @@ class Sender:
             return
         self._journal.tally.calls[CallKind.ADD] += 1
         self._journal.tally.refused += refused
-        job.tries += not refused
+        job.tries += not (refused or answer.code in CREDENTIAL_CODES)
+        if answer.code in CREDENTIAL_CODES:
+            return  # it may be made again with others, else it stops the run by itself
         if answer.served:
+            self._credential_wait.accepted()
             self._journal.tally.calls_took.add(answer.elapsed)
             if answer.time_used is not None:
                 self._journal.tally.service_took.add(answer.time_used / 1000)

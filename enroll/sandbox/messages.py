@@ -128,6 +128,10 @@ class SignatureCheck:
         self._spent: OrderedDict[str, float] = OrderedDict()
         self._lock = Lock()
 
+    def replace_secret(self, api_secret: str) -> None:
+        """Take another secret from now on."""
+        self._secret = api_secret.encode()
+
     def check(self, *, sign: str | None, version: str | None, now: float) -> None:
         """Return when the call may go on; raise `RefusalError` with the vendor's code otherwise.
 

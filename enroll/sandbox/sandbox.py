@@ -96,6 +96,7 @@ class Sandbox(Behaviour):
             self.api_secret = api_secret or self.account.setting(
                 "api_secret", default=secrets.token_urlsafe(24)
             )
+            self._signatures = SignatureCheck(api_key=self.api_key, api_secret=self.api_secret)
             stopping = Event()
             service = Service(
                 calls=Calls(
@@ -104,7 +105,7 @@ class Sandbox(Behaviour):
                     clock=self._clock,
                     limits=limits,
                 ),
-                signatures=SignatureCheck(api_key=self.api_key, api_secret=self.api_secret),
+                signatures=self._signatures,
                 log=self._log,
                 clock=self._clock,
                 behaviour=self,
@@ -125,6 +126,11 @@ class Sandbox(Behaviour):
         self.endpoint = (
             f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
         )
+
+    def rotate_secret(self, api_secret: str) -> None:
+        """Refuse every signature that is not made with this secret from now on."""
+        self.api_secret = api_secret
+        self._signatures.replace_secret(api_secret)
 
     def start(self) -> Self:
         """Begin to accept connections."""

@@ -30,6 +30,11 @@ REFUSED_SECONDS = 900.0
 TOLD_SECONDS = 3.0
 """A wait that brings the total beyond this is announced when it begins."""
 
+CREDENTIAL_SECONDS = 5.0
+"""The time between two calls while the service refuses their signature."""
+
+OTHER_CREDENTIALS = "other credentials, as the service refuses those in use (--credentials-grace)"
+
 _MISTAKES = frozenset(
     {
         OwnCode.TLS_FAILED,
@@ -53,12 +58,14 @@ class Patience:
     """How long to wait, and the observer to notify.
 
     `seconds` None means only a few tries if the service is away. No wait goes beyond `until`, on
-    the monotonic clock. `attended` means that somebody is watching who can correct a name at once:
-    by default, a person at a terminal.
+    the monotonic clock. `credentials` is for how many seconds to wait for other credentials if the
+    service refuses the first ones. `attended` means that somebody is watching who can correct a
+    name at once: by default, a person at a terminal.
     """
 
     seconds: float | None = None
     until: float = math.inf
+    credentials: float = 0.0
     attended: bool = field(default_factory=_attended)
     observer: Observer = field(default_factory=Observer)
 
@@ -108,6 +115,16 @@ class CallWait:
         if policy is OPENING_WAITS and verdict in NO_ANSWER:
             return self._within(seconds or 0.0, after, answer)
         return after
+
+    def may_be_replaced(self) -> bool:
+        """Whether to wait for other credentials than those that the service refuses."""
+        within = min(self._patience.credentials, self._patience.until - self._began)
+        if clock.monotonic() - self._began >= within:
+            return False
+        if not self._told:
+            self._told = True
+            self._patience.observer.waits(OTHER_CREDENTIALS)
+        return True
 
     def answered(self) -> None:
         """Note that the call has come through."""
@@ -174,7 +191,7 @@ class Connection:
     """The service, the credentials in use, and a count of the calls made; a context manager.
 
     `read_credentials` reads the credentials again, as they may have been replaced; `patience` says
-    how long the opening calls wait.
+    how long the opening calls wait, and for how many seconds for other credentials.
     """
 
     endpoint: str
@@ -233,6 +250,9 @@ class Connection:
                 clock_learned = True
                 if abs(service.clock.offset) > CLOCK_SLACK_SECONDS:
                     continue
+            if answer.code in CREDENTIAL_CODES and wait.may_be_replaced():
+                clock.sleep(CREDENTIAL_SECONDS)
+                continue
             pause = wait.pause(answer)
             if pause is None:
                 return answer

@@ -173,7 +173,8 @@ class Observer:
         """Something may have happened; called a few times a second at most."""
 
     def waits(self, what: str) -> None:
-        """Nothing has moved for a minute, because the run waits for what the sentence says."""
+        """Nothing has moved for a minute, or will, because the run waits for what the sentence
+        says."""
 
     def unreached(self, seconds: float, code: str, because: str) -> None:
         """The service has been out of reach for `seconds`; called repeatedly while that lasts."""
