@@ -14,11 +14,13 @@ import pytest
 from archive import Archive, picture
 from PIL import Image
 
+from enroll.commands.plan import make_plan
+from enroll.commands.plan_report import plan_lines
 from enroll.commands.run_closing import Report
 from enroll.commands.sync_compare import preview
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import FindingKind
-from enroll.model import CallKind, EventKind, Status
+from enroll.model import CallKind, Credentials, EventKind, Status
 from enroll.report.summary import summary_lines
 from enroll.run import comparer
 from enroll.sandbox import Sandbox
@@ -74,6 +76,13 @@ def of_history(archive: Archive, kind: EventKind) -> list[tuple[str, str]]:
 def accept(archive: Archive, one: str, other: str) -> int:
     with archive.writing() as ledger:
         return ledger.findings.accept(one, other, at=1, run=1)
+
+
+class Rotated(Credentials):
+    """Credentials that are others than all before, and just as good."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 HOLD: dict[str, Any] = {"lookalikes": Lookalikes.HOLD}
@@ -277,6 +286,57 @@ def test_a_call_sent_again_is_not_searched_for_again(archive: Archive) -> None:
     assert report.ended.tally.not_applied == 1
     assert calls(report) == {"search": 1, "add": 3}  # the doubt was settled by the list
     assert whose(archive) == ["a", "b", "c", "d"]
+
+
+def test_a_face_that_is_found_after_a_lost_answer_has_its_findings(archive: Archive) -> None:
+    give(archive, "d", again(1))
+    archive.box.script(["500-after"])
+    report = archive.run(lookalikes="warn")
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    with archive.writing() as ledger:
+        (pair,) = ledger.pairs()
+    assert (pair.user_id, pair.finding.other_user_id) == ("d", "a")
+
+
+def test_a_person_with_a_face_that_the_ledger_does_not_know_is_compared_too(
+    archive: Archive,
+) -> None:
+    archive.photo("other.jpg", picture(40))
+    archive.add("d", "other.jpg")
+    give(archive, "d", again(1))
+    report = archive.run(**HOLD)
+    assert codes(report) == {("held", "LOOKALIKE"): 1}
+    assert whose(archive) == ["a", "b", "c", "d"]
+
+
+def test_credentials_that_were_replaced_are_read_again_for_a_search(archive: Archive) -> None:
+    give(archive, "d", picture(4))
+    archive.box.script(["auth"], call="search")
+    read: list[Credentials] = []
+
+    def credentials() -> Credentials:
+        # As the file may say now, with what the stand-in takes all the same.
+        read.append(Credentials(archive.box.api_key, archive.box.api_secret))
+        return Rotated(archive.box.api_key, archive.box.api_secret) if read[1:] else read[0]
+
+    report = archive.run(read=credentials, **HOLD)
+    assert (report.exit_code, calls(report)) == (ExitCode.DONE, {"search": 2, "add": 1})
+    assert len(read) == 2
+
+
+def test_a_plan_and_a_rehearsed_sync_count_the_searches(archive: Archive) -> None:
+    give(archive, "d", picture(4))
+    lines = {
+        mode: plan_lines(make_plan(archive.settings(lookalikes=mode), rate=1.0))
+        for mode in Lookalikes
+    }
+    assert "1 group_list, 1 list, 1 add" in lines[Lookalikes.OFF][-5]
+    assert "1 group_list, 1 list, 1 search, 1 add" in lines[Lookalikes.HOLD][-5]
+    assert [line for line in lines[Lookalikes.WARN] if line.startswith("Time")] == [
+        "Time     2.0 s at 1.0 calls a second (as asked)"
+    ]
+    (found,) = preview(archive.sync_settings(**HOLD))
+    assert found.counted.compared == 1
 
 
 def test_searches_count_as_calls_and_a_run_that_ends_between_loses_only_them(
