@@ -41,6 +41,8 @@
       }
     const faces = document.querySelector("script.pairs");
     if (faces) pairs = await unpacked(faces);
+    for (const one of pairs.flat())
+      one.text = folded(one.sides.map((side) => side.slice(0, 3).join("\n")).join("\n"));
     const same = document.querySelector("script.same");
     if (same) twins = await unpacked(same);
     count = rows.id.length;
@@ -230,8 +232,7 @@
     for (const group of pairGroups) {
       group.pairs = (pairs[group.place] || []).filter((one) => {
         if (name !== null && !one.sides.some((side) => side[4] === name)) return false;
-        const text = folded(one.sides.map((side) => side.slice(0, 3).join("\n")).join("\n"));
-        return words.every((word) => text.includes(word));
+        return words.every((word) => one.text.includes(word));
       });
       group.number.textContent = numbers.format(narrowed ? group.pairs.length : facts.pairs[group.place]);
       group.node.hidden = narrowed && !group.pairs.length;
