@@ -6,7 +6,7 @@ import gc
 import importlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,9 +37,15 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
 # A settings file that others may write is refused, as it is where new files are the group's, too.
 os.umask(0o022)
 
-LONG = ("kill_points", "performance", "year", "photo_hostile", "crash", "signals", "waiting_runs")
-"""What takes longest, or waits for most, comes first where several workers run the tests: else the
-others would wait for it in the end."""
+LONG = (
+    *("few_files", "kill_points", "performance", "soak"),
+    *("crash", "photo_hostile", "waiting_runs", "local_trouble"),
+    *("year", "signals", "limit_found", "privacy"),
+    *("sync_ends", "scheduled_runs", "reconcile", "docs"),
+    *("photo_template", "report_browser", "plan_sizes", "sync_crash"),
+)
+"""What takes longest, or waits for most, comes first where several workers run the tests, and each
+of these begins with others of them: else all would wait for one in the end."""
 
 # No test asserts a time, and on a busy machine an example takes what it takes.
 settings.register_profile("untimed", deadline=None)
@@ -47,8 +53,33 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+    if worker := getattr(config, "workerinput", None):
+        items[:] = dealt(items, worker["workercount"])
+
+
+def dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests in an order of which each worker's share, as `--dist worksteal` cuts it, begins
+    with the modules of `LONG` that have been dealt to it."""
+    hands: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    others = []
+    for item in sorted(items, key=_place):
+        if (place := _place(item)) < len(LONG):
+            hands[place % workers].append(item)
+        else:
+            others.append(item)
+    found: list[pytest.Item] = []
+    for number, hand in enumerate(hands):
+        share = (len(items) - len(found)) // (workers - number)
+        more = max(share - len(hand), 0)
+        found += hand + others[:more]
+        del others[:more]
+    return found + others
+
+
+def _place(item: pytest.Item) -> int:
+    """Where the item's module is in `LONG`, or behind all of that."""
+    name = item.path.stem.removeprefix("test_")
+    return LONG.index(name) if name in LONG else len(LONG)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -92,7 +92,7 @@ def test_a_glance_tells_about_how_many_bytes_would_be_sent(name: str, tmp_path: 
             if min(opened.size) < 200:
                 continue
             picture = opened.convert("RGB")
-        picture.thumbnail((500, 500))
+        picture.thumbnail((360, 360))
         photo = tmp_path / path.name
         photo.write_bytes(SAVED[name](picture))
         seen = glance(str(photo), open_store(tmp_path), preparation)

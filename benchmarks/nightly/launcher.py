@@ -1,7 +1,7 @@
 """Runs of the real command at another time of day: a program, and its driver.
 
-As a program it loads `enroll` once, then forks for each job that it reads on stdin, so that a night
-costs no start-up. Each child is a process of its own with a clock that is ahead, and may be sent a
+As a program it loads `enroll` and gives each command once, then forks for each job that it reads on
+stdin, so that a night costs no start-up. Each child is a process of its own with a clock that is ahead, and may be sent a
 real signal at a point that is passed, or after some time.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -120,7 +119,7 @@ def _ended(pid: int, strike: dict[str, Any] | None) -> int:
 
 
 def _child(job: dict[str, Any]) -> int:
-    from enroll.cli import exit_code_of  # noqa: PLC0415 - loaded before, by _load
+    from enroll.cli import exit_code_of  # noqa: PLC0415 - loaded before, by warm_up
 
     said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number in (1, 2):
@@ -143,7 +142,7 @@ def _put_ahead(seconds: float) -> None:
 
 def _watch_points(strike: Strike) -> None:
     """Wrap what passes a point."""
-    from sqlalchemy import Connection  # noqa: PLC0415 - loaded before, by _load
+    from sqlalchemy import Connection  # noqa: PLC0415 - loaded before, by warm_up
 
     from enroll.facesearch import FaceSearch  # noqa: PLC0415 - the same
 
@@ -172,23 +171,12 @@ def _watch_points(strike: Strike) -> None:
         setattr(owner, name, watched(point, getattr(owner, name)))
 
 
-def _load() -> None:
-    """Everything that a run needs, so that a child has it at once."""
-    from PIL import Image  # noqa: PLC0415 - not for the driver
-
-    import enroll  # noqa: PLC0415 - the same
-
-    for module in pkgutil.walk_packages(enroll.__path__, "enroll."):
-        if not module.name.startswith(("enroll.__main__", "enroll.sandbox")):
-            importlib.import_module(module.name)
-    importlib.import_module("sqlalchemy.dialects.sqlite")
-    Image.init()
-
-
 if __name__ == "__main__":
     # The command of this checkout, and none of the modules that lie beside this one.
-    sys.path[0] = str(Path(__file__).parents[2])
-    _load()
+    root = Path(__file__).parents[2]
+    sys.path[0] = str(root)
+    sys.path.append(str(root / "tests"))
+    importlib.import_module("warmed").warm_up()
     # Who asked for the runs may be gone before the last one has ended.
     with suppress(BrokenPipeError), os.fdopen(0, "rb", buffering=0) as given:
         _serve(given, sys.stdout)
