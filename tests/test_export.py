@@ -138,13 +138,13 @@ def test_entries_are_drawn_as_they_are_written(tmp_path: Path, suffix: str) -> N
 
     def many() -> Iterator[Entry]:
         nonlocal drawn
-        for drawn in range(60_000):
+        for drawn in range(30_000):
             yield replace(ENTRIES[0], sha256=hashlib.sha256(b"%d" % drawn).hexdigest())
-            if drawn == 50_000:
+            if drawn == 25_000:
                 (temporary,) = tmp_path.iterdir()
                 assert temporary.stat().st_size > 0
 
-    assert write_export(many(), tmp_path / f"out{suffix}") == 60_000
+    assert write_export(many(), tmp_path / f"out{suffix}") == 30_000
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -241,7 +241,7 @@ def test_photos_of_a_template_enroll_once_and_the_results_name_them(
         [("1", "sales"), ("2", "Sales"), ("3", "Sales"), ("4", "Sales")], head="user_id,Department"
     )
     run = ("run", "staff.csv", "--group-id", "staff", "--images", "photos")
-    first = command.run(*run, "--photo", SALES)
+    first = command(*run, "--photo", SALES)
     assert first.code == 1, first.err
     results = read_csv(folder / "staff.results.csv")
     assert [(one["image"], one["error"]) for one in results] == [
@@ -254,25 +254,25 @@ def test_photos_of_a_template_enroll_once_and_the_results_name_them(
     assert archive.there() == [("1", ""), ("2", "")]
     # Again, and from the results, with the template and without: nobody is added.
     again = ("--results", "again.csv", *run[2:])
-    assert command.run(*run, "--photo", SALES).code == 1
-    assert command.run("run", "staff.results.csv", *again, "--photo", SALES).code == 1
+    assert command(*run, "--photo", SALES).code == 1
+    assert command("run", "staff.results.csv", *again, "--photo", SALES).code == 1
     assert list(read_csv(folder / "again.csv")[0])[:3] == ["user_id", "Department", "image"]
-    assert command.run("run", "staff.results.csv", *again).code == 1
+    assert command("run", "staff.results.csv", *again).code == 1
     assert archive.box.count("add") == 2
     # Photos that come, go, and are renamed are seen although the list is the same.
     (photos / "Sales/3.png").unlink()
     (photos / "Sales/2.jpg").rename(photos / "Sales/2 new.JPEG")
     archive.photo("photos/Sales/4.jpg", portrait(5))
-    third = command.run(*run, "--photo", SALES)
+    third = command(*run, "--photo", SALES)
     assert (third.code, archive.box.count("add")) == (0, 4), third.err
     assert [one["image"] for one in read_csv(folder / "staff.results.csv")] == [
         *("Sales/1_a.jpg", "Sales/2 new.JPEG", "Sales/3.jpg", "Sales/4.jpg")
     ]
     # Another ledger adopts the same rows, and has nothing to add.
     other = ("--ledger", "other.sqlite", "--photo", SALES)
-    adopted = command.run("adopt", *run[1:], *other)
+    adopted = command("adopt", *run[1:], *other)
     assert adopted.code == 0, adopted.err
-    last = command.run(*run, *other)
+    last = command(*run, *other)
     assert (last.code, archive.box.count("add")) == (0, 4), last.err
 
 

@@ -1,8 +1,8 @@
 """Runs of the real command at another time of day: a program, and its driver.
 
 As a program it loads `enroll` and gives each command once, then forks for each job that it reads on
-stdin, so that a night costs no start-up. Each child is a process of its own with a clock that is ahead, and may be sent a
-real signal at a point that is passed, or after some time.
+stdin, so that a night costs no start-up. Each child is a process of its own with a clock that is
+ahead, and may be sent a real signal at a point that is passed, or after some time.
 """
 
 from __future__ import annotations
