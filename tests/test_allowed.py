@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 from archive import Archive
+from cases import cases
 from real_command import Command
 
 from enroll import enroll_manifest, sync_manifest
@@ -46,7 +47,7 @@ def beyond_their_ranges() -> Iterator[tuple[str, float]]:
                 yield name, within.most + 1
 
 
-@pytest.mark.parametrize(("name", "value"), list(beyond_their_ranges()))
+@cases(("name", "value"), list(beyond_their_ranges()))
 def test_a_number_out_of_its_range_is_refused_in_the_same_words(
     archive: Archive, command: Command, name: str, value: float
 ) -> None:
@@ -79,7 +80,7 @@ def test_every_number_of_a_setting_has_one_range_wherever_it_is_said() -> None:
     assert found == set(RANGES) - {"max_in_flight", "memory", "rate"}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "value", "given"),
     [
         ("max_duration", 0.0, "0.0"),

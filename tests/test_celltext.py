@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 
-import pytest
+from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enroll.manifest.celltext import cell_text
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "number_format", "text"),
     [
         # No format: whole numbers without a point, others in eleven characters.
@@ -100,7 +100,7 @@ def test_a_number_is_shown_as_its_cell_does(
 AT = datetime(2026, 3, 5, 14, 7, 9)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("value", "number_format", "text"),
     [
         (AT, "yyyy-mm-dd", "2026-03-05"),

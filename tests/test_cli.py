@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
+from cases import cases
 from moved_clock import standin
 from real_command import SECONDS, Command, account_of
 
@@ -86,7 +87,7 @@ def test_a_photo_goes_as_a_file_or_as_text(
     assert len(box.faces("staff")) == 1
 
 
-@pytest.mark.parametrize(
+@cases(
     ("arguments", "sentence"),
     [
         (["run", "nothere.csv", "--group-id", "staff"], "There is no manifest at nothere.csv"),

@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 import pytest
+from cases import cases
 
 from enroll.errors import ManifestError
 from enroll.manifest.manifest import Manifest, open_manifest
@@ -59,7 +60,7 @@ def names_in(manifest: Manifest) -> list[str]:
     return [row.user_data for rows in manifest.rows() for row in rows]
 
 
-def cases() -> list[tuple[str, list[str]]]:
+def encoded() -> list[tuple[str, list[str]]]:
     found = []
     for encoding, names in (("windows-1252", WESTERN), ("gb18030", CHINESE)):
         # 鲁迅 alone is valid UTF-8 by accident (³Ѹ), and nothing could tell.
@@ -69,7 +70,7 @@ def cases() -> list[tuple[str, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize(("encoding", "names"), cases(), ids=lambda value: str(value)[-30:])
+@cases(("encoding", "names"), encoded())
 def test_western_and_chinese_names_are_told_apart_and_the_guess_is_said(
     tmp_path: Path, encoding: str, names: list[str]
 ) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,7 +79,7 @@ def test_a_token_that_is_not_32_hexadecimal_digits_is_unknown(token: object) -> 
     assert answer.face_token == ""
 
 
-@pytest.mark.parametrize(
+@cases(
     "body",
     [
         b"",
@@ -95,7 +96,6 @@ def test_a_token_that_is_not_32_hexadecimal_digits_is_unknown(token: object) -> 
         b'{"face_token": "%s", "face_token": "%s"}' % (TOKEN.encode(), b"f" * 32),
         b'{"n": %s}' % (b"1" * 5000),
     ],
-    ids=lambda body: repr(body[:24]),
 )
 def test_a_200_that_is_not_one_json_object_is_unknown(body: bytes) -> None:
     answer = judge(200, body)
@@ -115,13 +115,13 @@ def test_an_empty_error_is_none(error: object) -> None:
     assert judge(200, {"face_token": TOKEN, "error": error}).verdict is Verdict.APPLIED
 
 
-@pytest.mark.parametrize(("code", "verdict"), SERVICE_CODES.items())
+@cases(("code", "verdict"), SERVICE_CODES.items())
 def test_each_documented_code_has_its_verdict_in_a_400(code: str, verdict: Verdict) -> None:
     answer = judge(400, {"error": code})
     assert (answer.verdict, answer.code, answer.message) == (verdict, code, code)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("code", "verdict"),
     [
         ("NO_FACE_FOUND", Verdict.REJECTED),
@@ -170,15 +170,15 @@ def test_an_endless_code_is_kept_within_bounds() -> None:
     assert len(answer.message) == len(answer.raw) == RAW_LIMIT
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 409, 418, 499])
-@pytest.mark.parametrize("body", [b"", HTML, b'{"message": "no"}', b'{"error": {"code": 7}}'])
+@cases("status", [400, 403, 404, 409, 418, 499])
+@cases("body", [b"", HTML, b'{"message": "no"}', b'{"error": {"code": 7}}'])
 def test_a_4xx_that_is_not_the_services_json_is_failed(status: int, body: bytes) -> None:
     answer = judge(status, body)
     assert (answer.verdict, answer.code) == (Verdict.FAILED, f"HTTP_{status}")
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 599])
-@pytest.mark.parametrize("body", [b"", HTML, b'{"error": "NO_FACE_FOUND"}'])
+@cases("status", [500, 502, 503, 504, 599])
+@cases("body", [b"", HTML, b'{"error": "NO_FACE_FOUND"}'])
 def test_any_5xx_is_unknown(status: int, body: bytes) -> None:
     assert judge(status, body).verdict is Verdict.UNKNOWN
 
@@ -241,7 +241,7 @@ def test_of_a_broken_answer_only_the_status_counts(
     assert (answer.verdict, answer.code) == (verdict, code)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "seconds"),
     [
         ("7", 7.0),

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import requests
 import urllib3
+from cases import cases
 from facesearch_servers import (
     ADDED,
     TOKEN,
@@ -501,9 +502,7 @@ def test_the_list_of_foreign_exceptions_is_not_empty() -> None:
     assert len(FOREIGN) > 60
 
 
-@pytest.mark.parametrize(
-    "exception", FOREIGN, ids=lambda each: f"{each.__module__}.{each.__name__}"
-)
+@cases("exception", FOREIGN)
 def test_every_foreign_exception_becomes_an_answer_that_proves_nothing(
     client_of: ClientOf, monkeypatch: pytest.MonkeyPatch, exception: type[BaseException]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cases import cases
 from facesearch_servers import LOCALHOST_CERTIFICATE
 
 from enroll.errors import UsageError
@@ -58,7 +59,7 @@ def test_plain_http_to_elsewhere_has_to_be_allowed(text: str) -> None:
     assert check(text, allow_http=True).base == text
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     [
         "",

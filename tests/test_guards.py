@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from archive import GROUP, Archive, Told, read_csv
+from cases import cases
 from moved_clock import standin
 from real_command import Command, account_of
 
@@ -68,7 +69,7 @@ def judged(**counts: Any) -> list[Guard]:
     return [one.guard for one in refusals(DiffCounts(**{"rows": 1000, **counts}), settings)]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("counts", "guards"),
     [
         ({"people": 1000, "leaving": 50, "together": 10}, []),

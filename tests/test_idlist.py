@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from cases import cases
 from openpyxl import Workbook
 
 from enroll.errors import UsageError
@@ -14,7 +15,7 @@ from enroll.manifest.rules import read_user_ids
 MARK = "\ufeff"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("text", "ids"),
     [
         ("a1\n b2 \r\n\na1\rc3", ["a1", " b2 ", "c3"]),
@@ -26,7 +27,7 @@ MARK = "\ufeff"
         ("name,\u200buser_id \nx,a1\n", ["a1"]),
     ],
 )
-@pytest.mark.parametrize("packed", [False, True])
+@cases("packed", [False, True])
 def test_ids_are_read_one_a_line_or_from_their_column(
     text: str, ids: list[str], packed: bool, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cases import cases
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -255,7 +256,7 @@ def test_few_rows_with_long_cells_are_read_at_once(write: Write) -> None:
 MARK = "\ufeff"
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     [
         f"{MARK}{MARK}user_id;image\r\n7;a.jpg\r\n",
@@ -265,7 +266,7 @@ MARK = "\ufeff"
         f'"{MARK}user_id"; \u200bimage\xa0\r\n7;a.jpg\r\n',
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+@cases("encoding", ["utf-8", "utf-16", "gb18030"])
 def test_further_byte_order_marks_are_no_part_of_a_name(
     tmp_path: Path, text: str, encoding: str
 ) -> None:

@@ -8,6 +8,7 @@ import re
 import click
 import pytest
 from archive import Archive
+from cases import cases
 from real_command import Command
 
 from enroll.cli.parameters import Memory, pairs
@@ -75,8 +76,8 @@ def test_a_column_whose_name_has_a_comma_is_found_wherever_it_is_named(
     assert (row["Name, given"], row["status"]) == (name, "enrolled")
 
 
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "NaN", "1e999"])
-@pytest.mark.parametrize(
+@cases("number", ["nan", "inf", "-inf", "NaN", "1e999"])
+@cases(
     ("arguments", "option"),
     [
         (RUN, "--timeout"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from archive import Archive
+from cases import cases
 from moved_clock import standin
 from PIL import Image
 from real_command import Command, account_of
@@ -89,8 +90,8 @@ def state(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("option", WRITERS)
-@pytest.mark.parametrize(
+@cases("option", WRITERS)
+@cases(
     ("name", "words"),
     [
         ("ledger.sqlite", "would overwrite the ledger"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from PIL import Image
 from real_pictures import Made
 
@@ -116,7 +117,7 @@ FOREIGN = Made(
 )
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@cases("name", FOREIGN)
 def test_an_image_of_a_format_that_is_not_converted_names_it(name: str, tmp_path: Path) -> None:
     fault = fault_of(FOREIGN[name])
     assert fault.code == PhotoCode.FORMAT

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from cases import cases
 from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown
 
@@ -61,8 +62,8 @@ BEHIND = {
 }
 
 
-@pytest.mark.parametrize("behind", BEHIND)
-@pytest.mark.parametrize("form", FORMS)
+@cases("behind", BEHIND)
+@cases("form", FORMS)
 def test_bytes_behind_the_end_harm_no_photo(form: str, behind: str) -> None:
     content = FORMS[form]()
     assert is_shown(content + (BEHIND[behind] or content), scene(), level=9)

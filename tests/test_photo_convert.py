@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms, _imaging
@@ -58,8 +59,8 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.blend(Image.merge("RGB", bands), scene(width, height), 0.5)
 
 
-@pytest.mark.parametrize("orientation", range(2, 9))
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@cases("orientation", range(2, 9))
+@cases("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 def test_a_photo_on_its_side_is_turned_upright(form: str, orientation: int) -> None:
     options = {"quality": 92} if form != "PNG" else {}
     content = saved(scene(), form, exif=exif(orientation), **options)
@@ -425,8 +426,8 @@ def blocks_of_pillow() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("blocks_of_pillow")
-@pytest.mark.parametrize("max_pixels", [5_000, 100_000_000, 1_000_000_000])
-@pytest.mark.parametrize("beyond", [0, 100_000_000, 600_000_000, 64_000_000_000])
+@cases("max_pixels", [5_000, 100_000_000, 1_000_000_000])
+@cases("beyond", [0, 100_000_000, 600_000_000, 64_000_000_000])
 def test_a_budget_is_shared_out_whole_and_has_room_for_the_largest_photo(
     beyond: int, max_pixels: int
 ) -> None:

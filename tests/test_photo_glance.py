@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from cases import cases
 from PIL import Image
 from real_pictures import Made, exif, saved, scene, with_segment
 
@@ -46,11 +46,10 @@ PHOTOS = Made(
 )
 
 
-@pytest.mark.parametrize("name", PHOTOS)
-@pytest.mark.parametrize(
+@cases("name", PHOTOS)
+@cases(
     "preparation",
     [DEFAULT_PREPARATION, SMALL, Preparation(convert=False)],
-    ids=["usual", "small", "as is"],
 )
 def test_a_glance_tells_what_reading_does(
     name: str, preparation: Preparation, tmp_path: Path

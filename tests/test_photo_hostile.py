@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from cases import cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -130,7 +131,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@cases("name", BOMBS)
 def test_absurd_sizes_are_refused_without_decoding(name: str, tmp_path: Path) -> None:
     assert code_of(BOMBS[name]) == PhotoCode.TOO_MANY_PIXELS
     path = tmp_path / "bomb"
@@ -171,7 +172,7 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
+@cases("lie", LIES)
 def test_exif_that_lies_is_not_believed(lie: str) -> None:
     assert orientation(LIES[lie]) == 1
     content = with_segment(saved(scene()), 0xE1, b"Exif\0\0" + LIES[lie])

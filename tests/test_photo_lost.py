@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from archive import portrait
+from cases import cases
 from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown
 from test_photo_corpus import pictures
@@ -147,9 +148,9 @@ def test_no_picture_that_packages_carry_has_lost_a_part() -> None:
     assert looked_at >= 3
 
 
-@pytest.mark.parametrize("quality", [1, 50, 95])
-@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_blocks": 1}])
-@pytest.mark.parametrize("size", [(64, 64), (50, 333), (640, 71)])
+@cases("quality", [1, 50, 95])
+@cases("options", [{}, {"optimize": True}, {"restart_marker_blocks": 1}])
+@cases("size", [(64, 64), (50, 333), (640, 71)])
 def test_a_whole_photo_is_decoded_without_its_end(
     size: tuple[int, int], options: dict[str, Any], quality: int
 ) -> None:

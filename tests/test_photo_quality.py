@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import cases
 from PIL import Image, ImageFilter
 from real_pictures import exif, saved, shown
 
@@ -111,8 +112,8 @@ def test_a_photo_that_is_shrunk_looks_like_one_shrunk_with_the_best_filter(
     assert similarity(shown(found.content), best) > 0.98
 
 
-@pytest.mark.parametrize("turn", [None, *TURNS.values()])
-@pytest.mark.parametrize("size", [(640, 480), (411, 309)])
+@cases("turn", [None, *TURNS.values()])
+@cases("size", [(640, 480), (411, 309)])
 def test_a_picture_made_in_strips_is_the_one_made_as_a_whole(
     turn: Image.Transpose | None, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

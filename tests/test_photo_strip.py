@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from cases import cases
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from real_pictures import Made, exif, saved, scene, with_segment
@@ -342,8 +343,8 @@ def png_with(piece: bytes, *, behind: bool = False, mode: str = "RGB") -> bytes:
     return content[:at] + piece + content[at:]
 
 
-@pytest.mark.parametrize("behind", [False, True])
-@pytest.mark.parametrize("kind", [b"tEXt", b"tIME", b"eXIf", b"gAMA", b"tRNS", b"iCCP", b"prVt"])
+@cases("behind", [False, True])
+@cases("kind", [b"tEXt", b"tIME", b"eXIf", b"gAMA", b"tRNS", b"iCCP", b"prVt"])
 def test_a_chunk_with_a_wrong_sum_that_decoders_skip_is_cut_out(kind: bytes, behind: bool) -> None:
     payload = exif(6).tobytes().removeprefix(b"Exif\0\0") if kind == b"eXIf" else SECRET
     found = sent(png_with(chunk(kind, payload, wrong_sum=True), behind=behind))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from cases import cases
 from PIL import Image
 from real_pictures import Made, difference, saved, scene, shown
 
@@ -195,7 +196,7 @@ RARE = Made(
 )
 
 
-@pytest.mark.parametrize("name", RARE)
+@cases("name", RARE)
 def test_a_tiff_that_would_be_shown_wrong_is_refused_as_a_format(name: str, tmp_path: Path) -> None:
     fault = fault_of(RARE[name])
     assert fault.code == PhotoCode.FORMAT

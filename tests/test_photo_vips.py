@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import cases
 from PIL import Image, ImageCms
 from real_pictures import difference, exif, saved, shown, swapped_profile
 from test_photo_quality import portrait, similarity
@@ -68,9 +69,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("preparation", [SMALLER, DEFAULT_PREPARATION], ids=["smaller", "as large"])
+@cases("mode", ["RGB", "L"])
+@cases("kind", KINDS)
+@cases("preparation", [SMALLER, DEFAULT_PREPARATION])
 def test_it_looks_the_same_with_and_without(
     kind: str, mode: str, preparation: Preparation, without: Callable[..., Prepared | Fault]
 ) -> None:
@@ -86,9 +87,9 @@ def test_it_looks_the_same_with_and_without(
         assert difference(mine.convert("RGB"), theirs.convert("RGB")) < 1.5
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [(1200, 900), (1100, 825)])
+@cases("mode", ["RGB", "L"])
+@cases("kind", KINDS)
+@cases("size", [(1200, 900), (1100, 825)])
 def test_libvips_finds_nothing_wrong_with_any_kind(
     kind: str, mode: str, size: tuple[int, int]
 ) -> None:
@@ -138,8 +139,8 @@ def damaged(content: bytes, kind: str) -> bytes:
     }[kind]
 
 
-@pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize(
+@cases("progressive", [False, True])
+@cases(
     "kind",
     ["cut inside", "rubbish", "an end inside", "zeros", "a short tail", "junk before its end"],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import pytest
 from archive import Archive
+from cases import cases
 from real_command import Command
 
 from enroll.cli import cli
@@ -48,16 +50,16 @@ def variable(option: str) -> str:
 # Variables
 
 
-@pytest.mark.parametrize("option", TYPED)
-@pytest.mark.parametrize(
+@cases("option", TYPED)
+@cases(
     "arguments", [SYNC, (*SYNC, "--dry-run"), ("status",), ("library", "list"), ("demo", "demo")]
 )
 def test_a_variable_for_what_only_the_command_line_gives_is_refused_by_every_command(
     box: Sandbox, archive: Archive, command: Command, arguments: tuple[str, ...], option: str
 ) -> None:
     archive.manifest([])
-    command.environ[variable(option)] = "1"
-    done = command(*arguments)
+    with patch.dict(command.environ, {variable(option): "1"}):
+        done = command(*arguments)
     assert (done.code, done.out) == (2, ""), done
     assert f"Error: {variable(option)} is set, but {option} can only be given on the" in done.err
     assert box.calls == []

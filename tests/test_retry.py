@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from cases import cases
 
 from enroll.limiter.limits import LONGEST_PAUSE_SECONDS
 from enroll.model import Answer, Verdict
@@ -33,8 +34,8 @@ def ended(verdict: Verdict) -> Answer:
     return Answer(verdict=verdict, code="CODE", message="message")
 
 
-@pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("verdict", sorted(set(Verdict) - NO_ANSWER - NO_SLOT, key=str))
+@cases("name", POLICIES)
+@cases("verdict", sorted(set(Verdict) - NO_ANSWER - NO_SLOT, key=str))
 def test_an_answer_that_proves_something_stands_at_once(name: str, verdict: Verdict) -> None:
     assert pauses(POLICIES[name], ended(verdict)) == []
 
@@ -49,8 +50,8 @@ def test_pauses_grow_to_a_minute_and_end_when_the_bound_is_reached(name: str) ->
         assert all(1.0 <= seconds <= LONGEST_PAUSE_SECONDS for seconds in waited)
 
 
-@pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("verdict", sorted(NO_SLOT, key=str))
+@cases("name", POLICIES)
+@cases("verdict", sorted(NO_SLOT, key=str))
 def test_a_call_without_a_slot_is_left_to_the_limiter_if_there_is_one(
     name: str, verdict: Verdict
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
+from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def test_every_other_character_in_a_user_id_is_a_fault(character: str) -> None:
     assert checked(user_id=f"7{character}8").code == RowCode.USER_ID_CHARACTER
 
 
-@pytest.mark.parametrize(
+@cases(
     ("user_id", "code", "words"),
     [
         ("", RowCode.USER_ID_EMPTY, ["no user_id"]),

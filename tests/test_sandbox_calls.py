@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from cases import cases
 from PIL import Image
 from sandbox_caller import LIBRARY, Caller, face_photo, face_picture, faceless_photo, jpeg
 
@@ -359,8 +360,8 @@ def test_every_call_of_the_documentation_is_tried_with_undocumented_fields() -> 
     assert set(NEEDED) == set(CallKind)
 
 
-@pytest.mark.parametrize("kind", sorted(NEEDED))
-@pytest.mark.parametrize(
+@cases("kind", sorted(NEEDED))
+@cases(
     "twist",
     ["api_key", "another call's", "as a file", "query", "bare query", "twice", "sign twice"],
 )

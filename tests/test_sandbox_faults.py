@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 import requests
+from cases import cases
 from sandbox_caller import LIBRARY, Caller, face_photo, faceless_photo
 
 from enroll.sandbox import CallKind, Fault, FaultKind, Sandbox, parse_fault, parse_fault_option
@@ -408,7 +409,7 @@ def test_the_plan_of_a_sandbox_strikes_calls() -> None:
         assert added(caller) == 1
 
 
-@pytest.mark.parametrize("kind", FaultKind)
+@cases("kind", FaultKind)
 def test_every_kind_is_parsed_and_written_back(kind: FaultKind) -> None:
     sides = [("", False), ("-before", False), ("-after", True)]
     for suffix, after in sides if kind in EITHER_SIDE else sides[:1]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
+from cases import cases
 from real_command import SECONDS, Command
 
 from enroll.facesearch.answers import SERVICE_CODES
@@ -437,7 +438,7 @@ def test_a_code_of_the_service_is_told_as_a_sentence_and_an_unknown_one_word_for
     } == {noface}
 
 
-@pytest.mark.parametrize("code", SERVICE_CODES)
+@cases("code", SERVICE_CODES)
 def test_every_code_of_the_service_has_a_sentence(code: str) -> None:
     plain = sentence(code, "rejected", code)
     assert sentence(code, "rejected", "") == plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from cases import cases
 
 from enroll.limiter.limits import Cap, LimiterState
 from enroll.limiter.waiting import SAMPLES, View, WaitReason, Waits, in_words, waits_for
@@ -15,7 +15,7 @@ def gauge(*, taken: int = 4, **more: object) -> LimiterState:
     return LimiterState(limit=4, taken=taken, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("view", "wait"),
     [
         (View(gauge=gauge(ceiling=4), ready=9), WaitReason.ACCOUNT),
