@@ -43,4 +43,5 @@ def cases(
 
 
 def _row(names: str | tuple[str, ...], value: Any) -> tuple[Any, ...]:
+    assert not hasattr(value, "marks"), "a pytest.param is of no use here"
     return tuple(value) if isinstance(names, tuple) else (value,)

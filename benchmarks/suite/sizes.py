@@ -48,7 +48,7 @@ class Size:
 SIZES = {
     "tiny": Size(
         rounds=1,
-        startups=2,
+        startups=1,
         row_cost=(0, 20),
         tls_row_cost=(0, 4),
         slow_row_cost=(0, 4),
