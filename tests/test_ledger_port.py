@@ -20,6 +20,7 @@ from enroll.errors import LedgerBusyError, LedgerMismatchError
 from enroll.expiry import ClockOffsets, bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import (
     INTERRUPTED,
+    AuditCounts,
     BlockList,
     CachedScan,
     Changes,
@@ -959,6 +960,54 @@ def test_two_photos_of_one_person_may_be_accepted_as_unlike(ledger: Ledger) -> N
     ledger.commit()
     assert found(ledger) == [("u1", "unlike", "u1", None)]
     ledger.findings.accept("u1", "u1", at=8, run=1)
+    assert found(ledger) == []
+
+
+def test_a_face_is_audited_once_until_it_has_another_token(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2, 3)
+    ledger.record(Changes(searched=[searched(1, like(2)), searched(2)]))
+    ledger.commit()
+    assert list(ledger.findings.to_audit(again=False)) == [3]
+    assert list(ledger.findings.to_audit(again=True)) == [1, 2, 3]
+    assert list(ledger.findings.to_audit(again=True, people=["u2", "u3", "nobody"])) == [2, 3]
+    assert [one.user_id for one in ledger.findings.faces([3, 1])] == ["u1", "u3"]
+    assert ledger.audits() == AuditCounts(audited=2, findings={FindingKind.LOOKALIKE: 1})
+    ledger.findings.audit_again([2])
+    renewed = replace(ledger.faces_of(["u1"])["u1"][0], face_token=token(91))
+    ledger.record(Changes(faces=[renewed]))
+    ledger.commit()
+    assert list(ledger.findings.to_audit(again=False)) == [1, 2, 3]
+    assert ledger.audits() == AuditCounts(audited=0, findings={})
+
+
+def test_only_enrolled_faces_are_audited_and_of_a_run_those_that_got_a_token_by_it(
+    ledger: Ledger,
+) -> None:
+    enroll(ledger, 1, 2, 3)
+    of_run_2 = Event(
+        at=5, kind=EventKind.ENROLLED, run=1, face_id=2, face_token=token(2), detail=""
+    )
+    superseded = replace(ledger.faces_of(["u3"])["u3"][0], status=Status.SUPERSEDED)
+    ledger.record(Changes(faces=[superseded], events=[of_run_2], searched=[searched(3)]))
+    ledger.commit()
+    assert list(ledger.findings.to_audit(again=True)) == [1, 2]
+    assert list(ledger.findings.to_audit(again=False, run=1)) == [2]
+    assert list(ledger.findings.to_audit(again=False, run=2)) == []
+    assert ledger.audits().audited == 0
+    assert ledger.status().not_audited == 2
+
+
+def test_a_face_that_is_not_found_itself_is_a_finding_whatever_else_changes(
+    ledger: Ledger,
+) -> None:
+    enroll(ledger, 1, 2)
+    ledger.record(Changes(searched=[searched(1, like(2, FindingKind.NOT_ITSELF))]))
+    ledger.findings.accept("u1", "u2", at=8, run=1)
+    ledger.deletions.confirm([token(2)], run=1)
+    ledger.commit()
+    assert found(ledger) == [("u1", "not_itself", "u2", 90.0)]
+    ledger.deletions.confirm([token(1)], run=1)
+    ledger.commit()
     assert found(ledger) == []
 
 

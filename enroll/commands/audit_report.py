@@ -57,8 +57,8 @@ KINDS = (
 
 MEANINGS = {
     FindingKind.LOOKALIKE: "faces of two people that look alike",
-    FindingKind.UNLIKE_BEFORE: "new photos, held, that look like another person and not like their "
-    "own before",
+    FindingKind.UNLIKE_BEFORE: "new photos that look like another person and not like the one "
+    "before",
     FindingKind.UNLIKE: "photos of one person that do not look alike",
     FindingKind.NOT_ITSELF: "photos whose own face the library does not return first",
 }
@@ -271,8 +271,12 @@ def _row(pair: Pair, name: Any, *, shown: bool) -> list[str]:
     if finding.kind is FindingKind.UNLIKE:
         other = ""
     images = [pair.image, pair.other_image] if shown else []
-    superseded = "superseded" if pair.other_status is Status.SUPERSEDED else ""
-    return ["", finding.kind.value, _score(pair), name(pair.user_id), other, *images, superseded]
+    notes = [
+        "held" if pair.status is Status.HELD else "",
+        "the other superseded" if pair.other_status is Status.SUPERSEDED else "",
+    ]
+    note = ", ".join(filter(None, notes))
+    return ["", finding.kind.value, _score(pair), name(pair.user_id), other, *images, note]
 
 
 def _remedies(audited: Audited) -> Iterator[str]:

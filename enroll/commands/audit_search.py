@@ -18,6 +18,7 @@ from enroll.session.caller import Caller
 from enroll.session.library_faces import SEARCH_LIMIT, PhotoSearch, found_faces, look_up
 from enroll.session.resemblance import in_audit
 from enroll.session.session import CommandRecord, Prompt
+from enroll.text.wording import amount, duration
 
 FACES_A_COMMIT = 50
 """Faces per commit; what a kill loses is searched for again."""
@@ -153,6 +154,8 @@ class AuditSearch:
         newest = max(face.enrolled_at or 0 for face in new)
         seconds = min(newest / 1000 + self.settle - clock.time(), self.settle)
         if seconds > 0:
+            faces = amount(len(new), "new face")
+            self.prompt.say(f"Waiting {duration(seconds)} for the service to show {faces}.")
             clock.sleep(seconds)
 
     # What came of one search
