@@ -210,6 +210,20 @@ def test_a_folder_that_is_gone_stops_the_audit(archive: Archive, tmp_path: Path)
     assert (found.exit_code, archive.box.count("search")) == (ExitCode.LOCAL, 0)
 
 
+def test_photos_of_all_manifests_are_found_wherever_they_are(
+    archive: Archive, tmp_path: Path
+) -> None:
+    for number, site in enumerate(("north", "south")):
+        (archive.folder / site).mkdir()
+        (archive.folder / site / f"{number}.jpg").write_bytes(picture(number))
+        archive.rows = [(site, "", f"{number}.jpg")]
+        archive.run(images=archive.folder / site)
+    assert audited(archive).searched == 2
+    shutil.rmtree(archive.folder / "north")
+    found = audited(archive, again=True)
+    assert (found.searched, found.photos_gone, found.stop) == (1, 1, None)
+
+
 def test_the_same_error_over_and_over_stops_the_audit(archive: Archive) -> None:
     archive.crowd(30)
     archive.run()

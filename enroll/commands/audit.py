@@ -16,7 +16,7 @@ from enroll.errors import EnrollError, ExitCode, LocalError, ServiceError, Usage
 from enroll.ledger import Ledger, ledger_at
 from enroll.manifest.rules import read_user_ids
 from enroll.model import OPEN, Credentials, Status
-from enroll.photos import limit_memory, open_store
+from enroll.photos import limit_memory, open_stores
 from enroll.run.sample import Reservoir
 from enroll.session.library_faces import PhotoSearch
 from enroll.session.session import (
@@ -168,13 +168,15 @@ def _chosen(
 
 def _search(session: Session[AuditSettings], ledger: Ledger, work: CommandRecord) -> AuditSearch:
     settings, defaults = session.settings, session.defaults
+    photos = open_stores(ledger.photo_roots or [""])
     return AuditSearch(
+        photos=photos,
         caller=session.caller,
         ledger=ledger,
         work=work,
         photo_search=PhotoSearch(
             group_id=session.group_id,
-            store=open_store(ledger.photo_root),
+            store=photos,
             send_as=defaults.send_as,
             threshold=min(settings.score, settings.unlike),
         ),
@@ -189,9 +191,8 @@ def _stopped(
     search: AuditSearch, chosen: Sequence[int], ledger: Ledger
 ) -> ServiceError | LocalError | None:
     """Search; what has stopped it, if anything."""
-    store = search.photo_search.store
-    if chosen and store.is_gone():
-        return photos_gone(store.root)
+    if chosen and search.photos.none_is_there():
+        return photos_gone(search.photos.roots[0])
     try:
         search.search(chosen)
     except (ServiceError, LocalError) as error:

@@ -12,6 +12,7 @@ from enroll.facesearch import FoundFace
 from enroll.facesearch.answers import OwnCode
 from enroll.ledger import Changes, Ledger, Searched
 from enroll.model import Answer, FaceRecord, Status, Verdict
+from enroll.photos import AllPhotos
 from enroll.run.health import Breaker
 from enroll.session.account import AWAY
 from enroll.session.caller import Caller
@@ -70,6 +71,7 @@ class AuditSearch:
     caller: Caller
     ledger: Ledger
     work: CommandRecord
+    photos: AllPhotos
     photo_search: PhotoSearch
     score: float
     unlike: float
@@ -123,10 +125,9 @@ class AuditSearch:
         answers = self.photo_search.each(self.caller, self._faces(face_ids), self._paths)
         try:
             for face, answer in answers:
-                sent = self._sent.pop(face.face_id)
-                del self._paths[face.face_id]
+                sent, paths = self._sent.pop(face.face_id), self._paths.pop(face.face_id)
                 if answer is None:
-                    self._no_photo()
+                    self._no_photo(paths)
                 elif (found := self._found(answer)) is not None:
                     self._judge(face, sent, found, last=last)
                 if done := self.chosen - self.left:
@@ -160,12 +161,11 @@ class AuditSearch:
 
     # What came of one search
 
-    def _no_photo(self) -> None:
+    def _no_photo(self, paths: Sequence[str]) -> None:
         self.photos_gone += 1
         self._missing += 1
-        store = self.photo_search.store
-        if self._missing % MISSING_RUNNING == 0 and (store.is_gone() or store.is_empty()):
-            raise photos_gone(store.root)
+        if self._missing % MISSING_RUNNING == 0 and paths and self.photos.is_lost(paths[0]):
+            raise photos_gone(paths[0].rpartition("/")[0])
 
     def _found(self, answer: Answer) -> list[FoundFace] | None:
         """The faces found; None where the service has not searched. Raises ServiceError."""

@@ -381,6 +381,10 @@ class LedgerReader(Protocol):
         """The same if --images named it, else empty."""
 
     @property
+    def photo_roots(self) -> list[str]:
+        """The photos' folders of all runs that had one, each once, that of the last run first."""
+
+    @property
     def block_list(self) -> BlockList:
         """Who was forgotten and is not to be enrolled again."""
 

@@ -87,6 +87,16 @@ class SqliteReader:
         return None if found is None else (found.photo_root, found.photo_root_named)
 
     @property
+    def photo_roots(self) -> list[str]:
+        query = (
+            select(s.run.c.photo_root)
+            .where(s.run.c.photo_root != "")
+            .group_by(s.run.c.photo_root)
+            .order_by(func.max(s.run.c.run).desc())
+        )
+        return list(self._connection.scalars(query))
+
+    @property
     def block_list(self) -> BlockList:
         return read_block_list(self._connection)
 

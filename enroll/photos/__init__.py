@@ -8,6 +8,7 @@ opens and decodes it, `picture` corrects colours, size and orientation, and `enc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from enroll.photos.alike import Outline, Picture, outline, read_picture, read_top
@@ -20,17 +21,20 @@ from enroll.photos.listing import is_photo, suffix_of
 from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
-from enroll.photos.store import PhotoStore
+from enroll.photos.roots import AllPhotos
+from enroll.photos.store import PhotoSource, PhotoStore
 from enroll.photos.thumbnail import thumbnail
 from enroll.photos.zipped import ZipStore, is_zip
 
 __all__ = [
     "BUDGET",
     "LARGEST_FILE",
+    "AllPhotos",
     "Edit",
     "Glance",
     "Outline",
     "PhotoCode",
+    "PhotoSource",
     "PhotoStore",
     "Picture",
     "Prepared",
@@ -44,6 +48,7 @@ __all__ = [
     "limit_memory",
     "marks",
     "open_store",
+    "open_stores",
     "outline",
     "prepare",
     "read_photo",
@@ -53,6 +58,11 @@ __all__ = [
     "suffix_of",
     "thumbnail",
 ]
+
+
+def open_stores(roots: Sequence[str]) -> AllPhotos:
+    """The photos below any of these, at least one, as `open_store` has them."""
+    return AllPhotos(roots, open_store=open_store)
 
 
 def open_store(root: Path | str) -> PhotoStore:

@@ -12,7 +12,7 @@ from enroll.model import Fault, FileContent, Photo, Status, Unusable
 from enroll.photos import decision, precheck
 from enroll.photos.bounds import BUDGET
 from enroll.photos.prepare import prepare
-from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
+from enroll.photos.store import OpenPhoto, PhotoSource, PhotoStore, UnusableError
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 _SMALL = 128 * 1024
@@ -26,7 +26,7 @@ TOGETHER_BYTES = 1024 * 1024
 
 
 @contextmanager
-def open_photo(path: str, store: PhotoStore) -> Iterator[OpenPhoto]:
+def open_photo(path: str, store: PhotoSource) -> Iterator[OpenPhoto]:
     """A photo that is open, and not too large to be read. Raises what `store.open` raises."""
     with store.open(path) as photo:
         if photo.times.size > decision.LARGEST_FILE:
@@ -36,7 +36,7 @@ def open_photo(path: str, store: PhotoStore) -> Iterator[OpenPhoto]:
 
 
 def read_photo(
-    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
+    path: str, store: PhotoSource, preparation: Preparation = DEFAULT_PREPARATION
 ) -> Photo | Unusable:
     """Read and hash a photo, and prepare what is sent.
 

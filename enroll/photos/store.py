@@ -53,7 +53,20 @@ class OpenPhoto(Protocol):
         replaced, since it was opened."""
 
 
-class PhotoStore(Protocol):
+class PhotoSource(Protocol):
+    """Where photos can be opened."""
+
+    def open(self, path: str) -> AbstractContextManager[OpenPhoto]:
+        """Open a photo to read it.
+
+        Raises UnusableError, on entry or in the block, with the reason for the user: MISSING,
+        which names a similar name that exists, OUTSIDE, SYMLINK, NOT_A_FILE or UNREADABLE. Its
+        `share_gone` says that the store does not answer. Raises ShortageError where this machine
+        allows no further file or connection.
+        """
+
+
+class PhotoStore(PhotoSource, Protocol):
     """Where the photos of a manifest are. Every method may run on any thread.
 
     A path is absolute, begins with `root`, and has `/` between its parts: it is what the ledger
@@ -82,15 +95,6 @@ class PhotoStore(Protocol):
     def files(self) -> Iterator[str]:
         """Everything that the store holds, photos or not, in a fixed order: paths relative to the
         root. Raises ManifestError, LocalError and ShortageError where a part cannot be listed."""
-
-    def open(self, path: str) -> AbstractContextManager[OpenPhoto]:
-        """Open a photo to read it.
-
-        Raises UnusableError, on entry or in the block, with the reason for the user: MISSING,
-        which names a similar name that exists, OUTSIDE, SYMLINK, NOT_A_FILE or UNREADABLE. Its
-        `share_gone` says that the store does not answer. Raises ShortageError where this machine
-        allows no further file or connection.
-        """
 
     def check(self) -> None:
         """Raise ManifestError where the store is there, but can never be read."""

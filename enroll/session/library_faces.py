@@ -29,7 +29,7 @@ from enroll.model import (
     Verdict,
     same_face,
 )
-from enroll.photos import PhotoStore, read_photo
+from enroll.photos import PhotoSource, read_photo
 from enroll.session.caller import Caller
 from enroll.settings import SEARCH_PREPARATION
 from enroll.text.wording import amount
@@ -223,7 +223,7 @@ class PhotoSearch:
     no face is asked for."""
 
     group_id: str
-    store: PhotoStore
+    store: PhotoSource
     send_as: SendAs
     threshold: float = SEARCH_THRESHOLD
 

@@ -164,21 +164,31 @@ def explained(pairs: Iterable[Pair]) -> Explained:
         if any(_crossed(one, another, unlike) for one, another in combinations(those, 2)):
             swapped.append(people)
             continue
-        # The photo that is unlike its person's others, and like one that is not.
-        for pair in those:
-            odd = pair.face_token in unlike, pair.finding.other_token in unlike
-            if odd[0] is not odd[1]:
-                misplaced.append(pair if odd[0] else _turned(pair))
+        odd = [turned for pair in those for turned in _odd(pair, unlike)]
+        # Of two photos that are unlike each other, one is right: it cannot be told which.
+        if not any(
+            another.face_token in unlike[one.face_token] for one, another in combinations(odd, 2)
+        ):
+            misplaced += odd
     return Explained(swapped=swapped, misplaced=misplaced)
 
 
 def _crossed(one: Pair, another: Pair, unlike: Mapping[str, Set[str]]) -> bool:
-    """Whether each of two people has two photos that do not look alike, and each of these looks
-    like one of the other person's."""
+    """Whether two photos of one person look like two of another, and those of one of them do not
+    look like each other: then each has photos of both. The others' may still be alike enough, as
+    some strangers are."""
+    own = one.face_token, another.face_token
     theirs = one.finding.other_token, another.finding.other_token
-    return another.face_token in unlike.get(one.face_token, ()) and theirs[1] in unlike.get(
-        theirs[0], ()
-    )
+    differ = own[0] != own[1] and theirs[0] != theirs[1]
+    return differ and any(two in unlike.get(first, ()) for first, two in (own, theirs))
+
+
+def _odd(pair: Pair, unlike: Mapping[str, Set[str]]) -> list[Pair]:
+    """The pair, if just one of its photos is unlike the others of its person: that one first."""
+    odd = pair.face_token in unlike, pair.finding.other_token in unlike
+    if odd[0] is odd[1]:
+        return []
+    return [pair if odd[0] else _turned(pair)]
 
 
 def _turned(pair: Pair) -> Pair:
