@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,11 +198,13 @@ def audited_lines(audited: Audited, *, shown: bool, file: Path | None) -> Iterat
     )
     yield from _left_out(audited)
     yield ""
+    left = f"{amount(audited.not_audited, 'enrolled face')} not audited."
     if not audited.findings:
-        yield "No finding."
+        yield f"No finding so far; {left}" if audited.not_audited else "No finding."
         return
     yield from counted({kind: n for kind, n in audited.counts.items() if n}, MEANINGS)
-    yield f"  These are about {amount(audited.people, 'person', 'people')}."
+    about = f"  These are about {amount(audited.people, 'person', 'people')}."
+    yield f"{about} {left}" if audited.not_audited else about
     yield ""
     yield from _first_findings(audited.findings, shown=shown, file=file)
     yield ""
@@ -235,8 +237,6 @@ def _left_out(audited: Audited) -> Iterator[str]:
         )
     if audited.left:
         yield f"{amount(audited.left, 'face')} left: `enroll audit` goes on with them."
-    elif audited.not_audited > audited.chosen - audited.searched:
-        yield f"{amount(audited.not_audited, 'enrolled face')} not audited yet."
 
 
 def _first_findings(pairs: Sequence[Pair], *, shown: bool, file: Path | None) -> Iterator[str]:
@@ -245,8 +245,8 @@ def _first_findings(pairs: Sequence[Pair], *, shown: bool, file: Path | None) ->
 
     together = explained(pairs)
     lines = [
-        f"  Two photos of {name(one)} and {name(other)} are probably swapped: each looks like the "
-        "other person's, and not like their own."
+        f"  Two photos of {name(one)} and {name(other)} are probably swapped: each looks like a "
+        "photo of the other person, and not like one of their own."
         for one, other in together.swapped
     ]
     lines += [
@@ -258,14 +258,15 @@ def _first_findings(pairs: Sequence[Pair], *, shown: bool, file: Path | None) ->
     yield from lines[:SHOWN]
     if rows:
         yield from columns(rows)
-    more = len(pairs) - len(rows)
+    if more := len(pairs) - len(rows):
+        yield f"  and {amount(more, 'more finding')}"
     if file is not None:
         yield f"  All findings are in {file}."
     elif more or not shown:
         yield "  --findings FILE writes all, with ids, photos and tokens."
 
 
-def _row(pair: Pair, name: Any, *, shown: bool) -> list[str]:
+def _row(pair: Pair, name: Callable[[str], str], *, shown: bool) -> list[str]:
     finding = pair.finding
     other = name(finding.other_user_id) if finding.other_user_id else "nobody"
     if finding.kind is FindingKind.UNLIKE:

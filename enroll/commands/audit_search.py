@@ -172,12 +172,14 @@ class AuditSearch:
         self._missing = 0
         if answer.verdict in AWAY and not self.caller.may_call():
             return None  # it would have been asked again
+        found = found_faces(answer) if answer.verdict is Verdict.APPLIED else None
+        if found is None and answer.verdict is Verdict.APPLIED:
+            answer = replace(answer, verdict=Verdict.UNKNOWN, code=OwnCode.FIELD_MISSING)
         again = self._breaker.heard(answer, rejected=False, now=clock.monotonic())
         if again is not None or answer.verdict in (Verdict.NOT_SENT, Verdict.REFUSED):
             raise self.caller.connection.failed(answer)
-        found = found_faces(answer) if answer.verdict is Verdict.APPLIED else None
         if found is None:
-            self.refused[answer.code or OwnCode.FIELD_MISSING] += 1
+            self.refused[answer.code] += 1
         return found
 
     def _judge(
