@@ -14,7 +14,7 @@ from enroll.run.job import People, Work
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
 from enroll.session.tally import Tally
-from enroll.settings import DEFAULT_PREPARATION, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Lookalikes, Preparation
 
 READERS = 16
 GONE = Unusable(status=Status.FAILED, fault=Fault(code="GONE", message="It is not there."))
@@ -35,7 +35,12 @@ class Readers:
         ledger = SimpleNamespace(due_rows=SimpleNamespace(take=self._take))
         tally = Tally(scanned=True)
         journal = SimpleNamespace(ledger=ledger, tally=tally, scan_cache=None)
-        work = SimpleNamespace(limit=None, sample=None, preparation=DEFAULT_PREPARATION)
+        work = SimpleNamespace(
+            limit=None,
+            sample=None,
+            preparation=DEFAULT_PREPARATION,
+            lookalikes=Lookalikes.OFF,
+        )
         self.intake = Feed(
             cast(Work, work),
             cast(Scan, None),

@@ -164,6 +164,16 @@ def test_of_a_few_new_people_who_look_alike_one_is_added(
     assert enroll(20) > 1
 
 
+def test_neighbours_in_a_long_list_are_compared_too(faceless_box: Sandbox, tmp_path: Path) -> None:
+    archive = Archive(tmp_path, faceless_box)
+    for number in range(190):
+        give(archive, f"p{number:03}", picture(number))
+        if number % 19 == 0:
+            give(archive, f"p{number:03}-again", again(number))
+    assert len(archive.rows) == comparer.IN_TURN
+    assert archive.run(max_in_flight=2, **HOLD).ended.tally.statuses[Status.HELD] >= 9
+
+
 def test_only_a_photo_that_the_library_does_not_have_is_searched_with(archive: Archive) -> None:
     archive.rows[0] = ("a", "another name", "a.jpg")
     (archive.folder / "b.jpg").touch()

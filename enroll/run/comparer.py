@@ -36,6 +36,9 @@ SHARE_AT_ONCE = 100
 """Of so many faces that are due, one may be between its search and the answer to its `add`. Of two
 new faces that look alike, in rows drawn at random, at most 2 of 100 pairs meet there."""
 
+IN_TURN = 2 * SHARE_AT_ONCE
+"""So many rows are not processed one after the other any more."""
+
 _ADD_SAYS_SO_TOO = frozenset(
     {
         NO_FACE_FOUND,

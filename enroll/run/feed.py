@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -12,14 +13,22 @@ from enroll.manifest.scan import Scan, Scanned
 from enroll.manifest.suspects import NONE, NewPeople, Suspects, id_notes
 from enroll.model import OPEN, Candidate, Status
 from enroll.run import transitions
+from enroll.run.comparer import IN_TURN
 from enroll.run.health import PhotoRootCheck
 from enroll.run.job import Job, People, Work
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
+from enroll.settings import Lookalikes
 
 MOST_TOGETHER = 8
 """Photos that one reader is given at a time where reading is quick: handing them over one by one
 would take longer than reading them."""
+
+
+SCATTERED = 20_000
+"""Rows that are taken up in random order, where new faces are compared with those in the library.
+Two rows of a person, which are often next to each other, so are far apart, and the second
+search shows the first face."""
 
 
 class Feed:
@@ -53,6 +62,7 @@ class Feed:
         self._taken_lines = 0
         self._left_in_doubt: list[Candidate] = []
         self._again: deque[Job] = deque()
+        self._scattered: deque[Candidate] = deque()
         self._together = 1
         self.began_early = False
         """Whether rows were queued before the manifest is scanned."""
@@ -107,6 +117,7 @@ class Feed:
         if not face_ids:
             return []
         here = [job.due for job in (*self._again, *self.read) if job.due.face_id in face_ids]
+        here += [due for due in self._scattered if due.face_id in face_ids]
         return here + self._journal.ledger.due_rows.of_faces(face_ids)
 
     def not_drawn(self, face_ids: Collection[int]) -> list[Candidate]:
@@ -152,7 +163,7 @@ class Feed:
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
         fresh = min(room - len(taken), self.may_take)
         if fresh > 0:
-            found = self._journal.ledger.due_rows.take(fresh)
+            found = self._take(fresh)
             self._taken += len(found)
             self._taken_lines += sum(due.lines for due in found)
             taken += map(Job, found)
@@ -168,6 +179,18 @@ class Feed:
             some = free[at : at + self._together]
             paths = [job.due.row.path for job in some]
             self._tasks.read(paths, self._work.preparation, partial(self._hear_photos, some))
+
+    def _take(self, count: int) -> list[Candidate]:
+        """Take up the next due rows, at most `count` of the `may_take`."""
+        due_rows = self._journal.ledger.due_rows
+        if self._work.lookalikes is Lookalikes.OFF:
+            return due_rows.take(count)
+        if not self._scattered and (self.scanned or self.may_take >= SCATTERED):
+            some = due_rows.take(min(self.may_take, SCATTERED))
+            if len(some) >= IN_TURN:
+                random.Random(len(some)).shuffle(some)  # noqa: S311  # which comes first
+            self._scattered.extend(some)
+        return [self._scattered.popleft() for _ in range(min(count, len(self._scattered)))]
 
     def _expect(self) -> None:
         """Count the lines that this run may process: of rows that are not taken yet, no more than
