@@ -13,6 +13,7 @@ processes of their own; all but the order of calls follows from the seed.
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -35,7 +36,7 @@ _NIGHTLY = 0.1
 
 
 def tell(title: str, judged: Judged, phase: Phase) -> int:
-    """Print what a phase found, took and did wrong; how much was wrong."""
+    """Print what came of a phase, what it took, and what is wrong; return how much is wrong."""
     used = phase.used
     click.echo(f"\n{title}")
     for line in judged.table:
@@ -61,7 +62,7 @@ def enrolled(staff: Staff, command: Command) -> None:
 
 
 def live(staff: Staff, command: Command, *, score: float, nights: int) -> int:
-    """Enroll, audit, and live through the nights; how much was wrong."""
+    """Enroll, audit, and live through the nights; return how much is wrong."""
     enrolled(staff, command)
     library = Library(staff.rows, seed=command.seed)
     phase = command.audit(score=score)
@@ -88,10 +89,12 @@ def live(staff: Staff, command: Command, *, score: float, nights: int) -> int:
 def main(people: int, faults: int, seed: int, score: float, nights: int, keep: Path | None) -> None:
     """Print tables and a verdict; exit 1 when anything is wrong."""
     need_linux()
+    # So that what was started ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if 4 * faults > people:
         raise click.UsageError("--people must be at least four times --faults.")
     base = keep or Path(tempfile.mkdtemp(prefix="enroll-identity-"))
-    folder = base / "staff"
+    folder = base / "made-up-staff"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.monotonic()
