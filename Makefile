@@ -32,8 +32,8 @@ NIGHTS ?= 365
 year: $(VENV)/.dev
 	$(BIN)/python benchmarks/year.py --nights $(NIGHTS)
 
-# People under two ids and photos under the wrong id among 20,000, looked for: a quarter of
-# an hour. make identity PEOPLE=2000 FAULTS=50 is a minute or two.
+# People under two ids and photos under the wrong id among 20,000, looked for: less than ten
+# minutes. make identity PEOPLE=2000 FAULTS=50 is a minute.
 PEOPLE ?= 20000
 FAULTS ?= 500
 identity: $(VENV)/.dev
