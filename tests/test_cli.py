@@ -237,6 +237,7 @@ def test_a_wrong_key_stops_with_exit_code_3(
         ("sync", *RUN[1:]),
         ("adopt", *RUN[1:]),
         ("verify",),
+        ("audit",),
         ("remove", "--run", "1"),
         ("forget", "--user-id", "person-0001"),
         ("library", "list"),

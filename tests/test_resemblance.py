@@ -39,6 +39,8 @@ def judged(
         # The answer had room for no more: nothing is known of a face below its last score.
         ([("a1", 100), ("b1", 60)], ("a2",), True, []),
         ([("a1", 100), ("b1", 59)], ("a2",), True, [("unlike", "a2", None)]),
+        ([("b1", 99), ("c1", 99)], (), True, [("lookalike", "b1", 99), ("lookalike", "c1", 99)]),
+        ([("b1", 80), ("c1", 79)], (), True, [("not_itself", "b1", 80)]),
         # Equal scores are no finding, and neither is what rounding does to them.
         ([("b1", 70), ("a1", 70)], (), False, []),
         ([("b1", 70.05), ("a1", 70)], (), False, []),

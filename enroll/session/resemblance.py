@@ -98,32 +98,32 @@ def in_audit(
     more faces, so that nothing is known of those that score less than its last.
     """
     shown = {one.face_token: one for one in found}
+    # What is not shown scores no more than this.
+    unseen = min((one.score for one in found), default=0.0) if full else 0.0
     findings = [
         _finding(FindingKind.LOOKALIKE, one)
         for one in found
         if one.user_id != face.user_id and one.score >= score
     ]
-    lowest = min((one.score for one in found), default=0.0) if full else 0.0
-    for token in own:
-        if token in shown and shown[token].score < unlike:
-            findings.append(_finding(FindingKind.UNLIKE, shown[token]))
-        elif token not in shown and lowest < unlike:
-            findings.append(
-                Finding(
-                    kind=FindingKind.UNLIKE,
-                    other_token=token,
-                    other_user_id=face.user_id,
-                    score=None,
-                )
-            )
+    findings += [
+        _finding(FindingKind.UNLIKE, shown[token])
+        if token in shown
+        else _absent(FindingKind.UNLIKE, token, face.user_id)
+        for token in own
+        if (shown[token].score if token in shown else unseen) < unlike
+    ]
     first = max(found, key=lambda one: one.score, default=None)
-    itself = shown.get(face.face_token or "")
     if first is None:
-        nobody = Finding(kind=FindingKind.NOT_ITSELF, other_token="", other_user_id="", score=None)
-        findings.append(nobody)
-    elif itself is None or itself.score < first.score - SCORE_SLACK:
-        findings.append(_finding(FindingKind.NOT_ITSELF, first))
+        findings.append(_absent(FindingKind.NOT_ITSELF, "", ""))
+    else:
+        itself = shown.get(face.face_token or "")
+        if (unseen if itself is None else itself.score) < first.score - SCORE_SLACK:
+            findings.append(_finding(FindingKind.NOT_ITSELF, first))
     return findings
+
+
+def _absent(kind: FindingKind, token: str, user_id: str) -> Finding:
+    return Finding(kind=kind, other_token=token, other_user_id=user_id, score=None)
 
 
 def _finding(kind: FindingKind, other: FoundFace) -> Finding:
