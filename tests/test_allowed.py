@@ -20,6 +20,7 @@ from enroll.allowed import RANGES
 from enroll.cli import cli
 from enroll.cli.parameters import Number
 from enroll.commands.adopt import AdoptSettings
+from enroll.commands.audit import AuditSettings
 from enroll.commands.remove import RemoveSettings
 from enroll.commands.resolve import ResolveSettings
 from enroll.commands.verify import VerifySettings
@@ -67,14 +68,14 @@ def test_a_number_out_of_its_range_is_refused_in_the_same_words(
 
 def test_every_number_of_a_setting_has_one_range_wherever_it_is_said() -> None:
     context = click.Context(cli)
-    known = {field.name for kind in (SyncSettings, RemoveSettings) for field in fields(kind)}
+    known = {field.name for kind in (SyncSettings, AuditSettings) for field in fields(kind)}
     found = set()
-    for words in ("plan", "run", "sync", "verify", "adopt", "remove", "forget", "resolve"):
+    for words in ("plan", "run", "sync", "verify", "audit", "adopt", "remove", "forget", "resolve"):
         command = cli.get_command(context, words)
         assert command is not None
         for option in command.params:
             name = option.name or ""
-            if isinstance(option.type, Number) and name in known | {"score"}:
+            if isinstance(option.type, Number) and name in known:
                 found.add(name)
                 assert option.type.within == RANGES[name]
     assert found == set(RANGES) - {"max_in_flight", "memory", "rate"}
