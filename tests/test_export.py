@@ -25,7 +25,6 @@ from enroll.manifest.header import EXPORT_COLUMNS
 from enroll.manifest.manifest import open_manifest
 from enroll.model import Entry, Status
 from enroll.report.export import write_export
-from enroll.text import tables
 
 PARQUET = pytest.param(
     ".parquet", marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
@@ -134,21 +133,18 @@ def test_no_entries_are_an_empty_export(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_entries_are_drawn_as_they_are_written(
-    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "_ROW_GROUP_ROWS", 5_000)
+def test_entries_are_drawn_as_they_are_written(tmp_path: Path, suffix: str) -> None:
     drawn = 0
 
     def many() -> Iterator[Entry]:
         nonlocal drawn
-        for drawn in range(22_000):
+        for drawn in range(60_000):
             yield replace(ENTRIES[0], sha256=hashlib.sha256(b"%d" % drawn).hexdigest())
-            if drawn == 21_000:
+            if drawn == 50_000:
                 (temporary,) = tmp_path.iterdir()
                 assert temporary.stat().st_size > 0
 
-    assert write_export(many(), tmp_path / f"out{suffix}") == 22_000
+    assert write_export(many(), tmp_path / f"out{suffix}") == 60_000
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
