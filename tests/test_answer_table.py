@@ -111,6 +111,7 @@ class Case:
             "endpoint": f"http://127.0.0.1:{server.port}",
             "ledger": self.folder / "ledger.sqlite",
             "timeout": 1.0,
+            "credentials_grace": 0.0,
             **changed,
         }
         return enroll_manifest(
