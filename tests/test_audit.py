@@ -18,7 +18,7 @@ from real_command import Command, account_of
 
 from enroll import clock
 from enroll.commands.audit import AuditSettings, accept_pairs, audit
-from enroll.commands.audit_report import FINDING_COLUMNS, Audited
+from enroll.commands.audit_report import FINDING_COLUMNS, Audited, audited_lines
 from enroll.commands.audit_search import FACES_A_COMMIT
 from enroll.errors import ExitCode, LedgerBusyError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes, Finding, FindingKind, Searched, read_ledger
@@ -26,6 +26,7 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import FaceRecord, RowRecord, Status
 from enroll.report.status import read_status, status_json, status_lines
 from enroll.sandbox import Sandbox
+from enroll.session import library_faces
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -208,6 +209,33 @@ def test_a_folder_that_is_gone_stops_the_audit(archive: Archive, tmp_path: Path)
     found = audited(archive)
     assert isinstance(found.stop, LocalError)
     assert (found.exit_code, archive.box.count("search")) == (ExitCode.LOCAL, 0)
+
+
+def test_what_a_full_answer_leaves_open_is_said_with_the_option_that_closes_it(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_faces, "SEARCH_LIMIT", 2)
+    enrolled(
+        archive,
+        ("a", "1.jpg", picture(1)),
+        ("a", "2.jpg", picture(2)),
+        ("b", "1b.jpg", like(1)),
+        ("c", "2b.jpg", like(2)),
+    )
+    told = Told()
+    found = audited(archive, told)
+    assert kinds(found) == [("lookalike", "a", "b"), ("lookalike", "a", "c")]
+    assert found.uncompared == 2
+    assert "2 photos not compared with another of the same person" in told.text
+    assert found.cut_at == 0
+    assert "`enroll audit --again --unlike" not in told.text  # which would find everybody unlike
+    told.said.clear()
+    cut = replace(found, cut_at=75.5)
+    assert "--again --unlike 80` compares them." in "\n".join(
+        audited_lines(cut, shown=False, file=None)
+    )
+    higher = audited(archive, again=True, unlike=100.0)
+    assert ("unlike", "a", "a") in kinds(higher)
 
 
 def test_photos_of_all_manifests_are_found_wherever_they_are(

@@ -19,7 +19,8 @@ def face(token: str, score: float) -> FoundFace:
 def judged(
     *found: FoundFace, own: tuple[str, ...] = (), full: bool = False
 ) -> list[tuple[str, str, float | None]]:
-    findings = in_audit(found, OWN, own, score=85.0, unlike=60.0, full=full)
+    cut_at = min(one.score for one in found) if full else None
+    findings = in_audit(found, OWN, own, score=85.0, unlike=60.0, cut_at=cut_at)
     return [(one.kind.value, one.other_token, one.score) for one in findings]
 
 

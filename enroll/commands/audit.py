@@ -220,6 +220,8 @@ def _audited(
         searched=search.searched,
         photos_gone=search.photos_gone,
         too_new=search.too_new,
+        uncompared=search.uncompared,
+        cut_at=search.cut_at,
         refused=dict(search.refused),
         left=search.left,
         enrolled=status.counts.get(Status.ENROLLED, 0),

@@ -47,6 +47,9 @@ _RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("user_data", "other_user_data", "other_face_token"), free_text),
 }
 
+_HIGHER = (75, 80, 85)
+"""Scores for --unlike: photos of one person mostly reach them, and the service recommends them."""
+
 KINDS = (
     FindingKind.LOOKALIKE,
     FindingKind.UNLIKE_BEFORE,
@@ -69,8 +72,10 @@ class Audited:
     """What an audit has done, and the current findings, of earlier audits, too.
 
     `chosen` faces were to be searched with, and `searched` of them were; `photos_gone`, `refused`
-    (by code) and `too_new` ones could not be. `in_doubt` faces of the ledger wait for a run, and
-    `not_audited` enrolled ones for another audit. `stop` is what ended it early, None if nothing.
+    (by code) and `too_new` ones could not be. `uncompared` ones were not compared with others of
+    their person, because too many faces were more alike; a threshold above `cut_at` would leave
+    them out, 0 if none would. `in_doubt` faces of the ledger wait for a run, and `not_audited`
+    enrolled ones for another audit. `stop` is what ended it early, None if nothing.
     """
 
     ledger: Path
@@ -81,6 +86,8 @@ class Audited:
     searched: int
     photos_gone: int
     too_new: int
+    uncompared: int
+    cut_at: float
     refused: Mapping[str, int]
     left: int
     enrolled: int
@@ -168,6 +175,7 @@ def figures(audited: Audited) -> dict[str, Any]:
         "left": audited.left,
         "photos_gone": audited.photos_gone,
         "too_new": audited.too_new,
+        "uncompared": audited.uncompared,
         "refused": dict(audited.refused),
         "in_doubt": audited.in_doubt,
         "not_audited": audited.not_audited,
@@ -234,6 +242,16 @@ def _left_out(audited: Audited) -> Iterator[str]:
         yield (
             f"{amount(audited.too_new, 'face')} left out, because the service does not show such "
             "new ones yet: audit again in ten minutes."
+        )
+    if audited.uncompared:
+        above = (score for score in _HIGHER if score > audited.cut_at > 0)
+        higher = next(above, None)
+        remedy = (
+            "" if higher is None else f" `enroll audit --again --unlike {higher}` compares them."
+        )
+        yield (
+            f"{amount(audited.uncompared, 'photo')} not compared with another of the same person: "
+            f"the service shows 100 faces, and all were more alike than --unlike.{remedy}"
         )
     if audited.left:
         yield f"{amount(audited.left, 'face')} left: `enroll audit` goes on with them."

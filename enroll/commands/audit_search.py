@@ -16,7 +16,7 @@ from enroll.photos import AllPhotos
 from enroll.run.health import Breaker
 from enroll.session.account import AWAY
 from enroll.session.caller import Caller
-from enroll.session.library_faces import SEARCH_LIMIT, PhotoSearch, found_faces, look_up
+from enroll.session.library_faces import PhotoSearch, cut_at, found_faces, look_up
 from enroll.session.resemblance import in_audit
 from enroll.session.session import CommandRecord, Prompt
 from enroll.text.wording import amount, duration
@@ -65,7 +65,9 @@ class AuditSearch:
     `settle` is how many seconds the service may take to show a new face, as far as that is known.
     `searched` counts faces that were judged; `photos_gone` those whose photo is not there any more,
     or has another content; `refused` those whose photo the service does not search with, by code;
-    `too_new` those that are not shown yet.
+    `too_new` those that are not shown yet. Of `uncompared` ones it is not known whether they are
+    unlike another of their person, because all faces of a full answer scored more than `unlike`;
+    `cut_at` is the highest last score of these answers that is below `score`.
     """
 
     caller: Caller
@@ -81,6 +83,8 @@ class AuditSearch:
     searched: int = 0
     photos_gone: int = 0
     too_new: int = 0
+    uncompared: int = 0
+    cut_at: float = 0.0
     refused: Counter[str] = field(default_factory=Counter)
     _sent: dict[int, _Sent] = field(default_factory=dict)
     _paths: dict[int, list[str]] = field(default_factory=dict)
@@ -202,13 +206,21 @@ class AuditSearch:
         shown = {one.face_token for one in found}
         # The search with a face that is not shown yet is still to come, and judges the pair.
         own = [one for one in sent.others if one.face_token in shown or sent.shows(one)]
+        cut = cut_at(found)
+        if (
+            cut is not None
+            and cut >= self.unlike
+            and any(one.face_token not in shown for one in own)
+        ):
+            self.uncompared += 1
+            self.cut_at = max(self.cut_at, cut if cut < self.score else 0.0)
         findings = in_audit(
             found,
             face,
             [one.face_token for one in own if one.face_token],
             score=self.score,
             unlike=self.unlike,
-            full=len(found) >= SEARCH_LIMIT,
+            cut_at=cut,
         )
         searched = Searched(
             face_id=face.face_id,

@@ -90,16 +90,15 @@ def in_audit(
     *,
     score: float,
     unlike: float,
-    full: bool,
+    cut_at: float | None,
 ) -> list[Finding]:
     """What a search with the photo of a face in the library says is wrong.
 
-    `own` are the tokens of the person's other faces. `full` says that the answer had no room for
-    more faces, so that nothing is known of those that score less than its last.
+    `own` are the tokens of the person's other faces. `cut_at` is the answer's lowest score if it
+    had no room for more faces, so that nothing is known of those that score less; else None.
     """
     shown = {one.face_token: one for one in found}
-    # What is not shown scores no more than this.
-    unseen = min((one.score for one in found), default=0.0) if full else 0.0
+    unseen = cut_at or 0.0  # what is not shown scores no more
     findings = [
         _finding(FindingKind.LOOKALIKE, one)
         for one in found
