@@ -99,12 +99,12 @@ def test_whatever_it_is_it_fits(limit: int) -> None:
         assert len(encode(picture, Style(quality=95), max_bytes=limit)) <= limit
 
 
-@pytest.mark.parametrize("side", [1900, 1400, 640])
+@pytest.mark.parametrize("side", [1140, 840, 384])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_photo_that_is_shrunk_looks_like_one_shrunk_with_the_best_filter(
     side: int, progressive: bool
 ) -> None:
-    picture = portrait(2000, 1500)
+    picture = portrait(1200, 900)
     content = saved(picture, quality=95, progressive=progressive)
     found = prepare(content, replace(DEFAULT_PREPARATION, max_side=side))
     assert isinstance(found, Prepared)
