@@ -221,7 +221,7 @@ def test_a_found_settings_file_does_not_say_where_anything_goes(
 
 
 def test_every_file_that_is_written_is_named_by_who_answers_for_it() -> None:
-    read = {"--config", "--ledger", "--images", "--user-ids", "--manifest"}
+    read = {"--config", "--ledger", "--images", "--user-ids", "--manifest", "--portrait"}
     files = {name for name, one in OPTIONS.items() if isinstance(one.type, File)}
     assert files - read == {*NAMED} - {"--endpoint", "--allow-http", "--ping", "--after"}
 

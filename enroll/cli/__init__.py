@@ -28,7 +28,7 @@ _MODULES = {
     "enrolling": ("plan", "run", "sync"),
     "reports": ("status", "report", "export", "history"),
     "maintain": ("verify", "audit", "adopt", "resolve", "remove", "forget"),
-    "library": ("who", "library"),
+    "library": ("who", "library", "probe"),
     "rehearsal": ("sandbox", "demo"),
 }
 """The commands in the order of the help, by their modules."""

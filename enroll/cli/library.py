@@ -1,7 +1,8 @@
-"""`enroll who`, and `enroll library list`, `show`, `create` and `delete`."""
+"""`enroll who`, `enroll probe`, and `enroll library list`, `show`, `create` and `delete`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from operator import attrgetter
@@ -16,10 +17,13 @@ from enroll.cli.command import (
     CommandGroup,
     SettingsCommand,
     command_line_option,
+    in_use,
+    named_option,
     option,
     together,
 )
 from enroll.cli.parameters import FILE, Number
+from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, printing, tame_pillow
 from enroll.errors import UsageError
 from enroll.settings import CallSettings, default_ledger_path, known_ledger
@@ -72,6 +76,66 @@ def who(photo: Path, as_json: bool, **given: Any) -> int:
         else:
             say(*who_lines(found))
     return found.exit_code
+
+
+@click.command(cls=SettingsCommand)
+@command_line_option(
+    "--portrait",
+    type=FILE,
+    help="A photo to test with. The drawn ones that are used otherwise may have no face for the "
+    "service.",
+)
+@named_option(
+    "--profile",
+    type=FILE,
+    help="Write what was observed to this file, which `enroll sandbox --profile` replays.",
+)
+@options.yes
+@_account_options
+@_as_json
+def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
+    """Test whether an account behaves as enroll expects.
+
+    Asks first. Creates a library of its own, makes at most 60 calls, and removes the library.
+    Prints what is documented next to what was observed. Exit code 1 if something differs.
+    """
+    from enroll.cli.rehearsal import nobody, portrait
+    from enroll.commands.probe import ProbeSettings, probe_account
+    from enroll.commands.probe_report import probe_json, probe_lines, write_profile
+    from enroll.text.files import InUse, Output, check_new_file
+
+    credentials = given.pop("credentials")
+    desk = SignalDesk()
+    tame_pillow()
+    settings = ProbeSettings(portraits=(portrait(0), portrait(1)), nobody=nobody(), **given)
+    if profile is not None:
+        files = in_use(credentials, ca_bundle=settings.ca_bundle)
+        if settings.portrait is not None:
+            files["the portrait"] = settings.portrait
+        output = Output(path=profile, option="--profile", content="a profile")
+        check_new_file(output, InUse(ledger=None, files=files))
+    terminal = _ProbeTerminal(desk, yes=yes, silent=as_json)
+    report = probe_account(settings, credentials_reader(credentials), terminal)
+    if report is None:
+        raise click.Abort
+    with printing():
+        if as_json:
+            say_json(probe_json(report))
+        else:
+            say(*probe_lines(report))
+    if profile is not None:
+        write_profile(report, profile)
+    return report.exit_code
+
+
+class _ProbeTerminal(Terminal):
+    def __init__(self, desk: SignalDesk, *, yes: bool, silent: bool) -> None:
+        super().__init__(yes=yes, silent=silent)
+        self._desk = desk
+
+    def soften(self, interrupt: Callable[[int], None]) -> None:
+        """From now on pass the first signal to `interrupt`."""
+        self._desk.soften(interrupt)
 
 
 @click.group(cls=CommandGroup)

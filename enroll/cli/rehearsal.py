@@ -66,7 +66,6 @@ def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
 @option(
     "--latency",
     type=SECONDS,
-    default=0.0,
     metavar="SECONDS",
     help="Minimum duration of every call.  [default: no longer than it needs]",
 )
@@ -87,7 +86,6 @@ def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
 @option(
     "--search-lag",
     type=SECONDS,
-    default=0.0,
     metavar="SECONDS",
     help="How long `search` and `list` do not show a new face.  [default: not at all]",
 )
@@ -100,7 +98,6 @@ def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
 @option(
     "--clock-skew",
     type=Number(Range(least=-DAY_SECONDS, most=DAY_SECONDS)),
-    default=0.0,
     metavar="SECONDS",
     help="How far the stand-in's clock is ahead.  [default: not at all]",
 )
@@ -113,8 +110,20 @@ def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
     "again; by dlib's network (extra matcher), which knows the person in another photo; or by a "
     "model of the vendor's rates, for made-up photos alone.",
 )
+@named_option(
+    "--profile",
+    type=FILE,
+    help="Behave like the account that `enroll probe --profile` has tested: score field, error "
+    "codes, sizes, and, where the options above do not say otherwise, parallel calls, latency, lag "
+    "and clock.",
+)
 def sandbox(
-    libraries: Sequence[str], faults: Sequence[str], store: Path | None, port: int, **behaviour: Any
+    libraries: Sequence[str],
+    faults: Sequence[str],
+    store: Path | None,
+    port: int,
+    profile: Path | None,
+    **behaviour: Any,
 ) -> int:
     """Run a local stand-in of the service, for rehearsals.
 
@@ -122,12 +131,27 @@ def sandbox(
     ENROLL_API_SECRET, or makes some up and prints them.
     """
     try:
-        from enroll.sandbox import Sandbox, StoreError, parse_fault_option, serve
+        from enroll.sandbox import (
+            Sandbox,
+            StoreError,
+            parse_fault_option,
+            read_profile,
+            serve,
+        )
     except ImportError as error:
         raise _needs_extra(error) from error
     try:
+        observed = None if profile is None else read_profile(profile)
+    except ValueError as error:
+        raise _with_remedy(error, "Write one with `enroll probe --profile`.") from error
+    except OSError as error:
+        raise UsageError(
+            f"--profile {profile} cannot be read: {error.strerror}. Correct --profile."
+        ) from error
+    try:
         box = Sandbox(
             port=port,
+            profile=observed,
             store=store,
             faults=dict(map(parse_fault_option, faults)),
             api_key=os.environ.get("ENROLL_API_KEY"),
@@ -207,6 +231,11 @@ def portrait(number: int) -> bytes:
     return _picture(f"{number:02}.jpg")
 
 
+def nobody() -> bytes:
+    """A JPEG without a face."""
+    return _picture("landscape.jpg")
+
+
 def write_archive(folder: Path) -> Path:
     """Write PEOPLE portraits and some rows that fail into `folder`; returns its manifest.
 
@@ -246,7 +275,7 @@ def _entries() -> list[_Entry]:
 def _failing() -> Iterator[_Entry]:
     """Rows that end as rejected, invalid or failed, one for each reason."""
     what = "Demonstration of a row that fails"
-    yield "no-face", what, "no-face.jpg", _picture("landscape.jpg")
+    yield "no-face", what, "no-face.jpg", nobody()
     yield "truncated", what, "truncated.jpg", portrait(7)[:4000]
     yield "text", what, "text.jpg", b"Photo on request from the front desk.\n"
     yield "empty", what, "empty.jpg", b""

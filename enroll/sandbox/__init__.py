@@ -11,6 +11,7 @@ from .calls import CallKind
 from .faults import Fault, FaultKind, parse_fault, parse_fault_option
 from .made_up import made_up_photo
 from .matchers import MATCHERS
+from .profile import Profile, read_profile
 from .sandbox import Sandbox, serve
 from .service import Call
 
@@ -22,10 +23,12 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Limits",
+    "Profile",
     "Sandbox",
     "StoreError",
     "made_up_photo",
     "parse_fault",
     "parse_fault_option",
+    "read_profile",
     "serve",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from .account import Account, Face, Library, Limits
 from .faces import FaceFinder
 from .messages import Clock, Fields, iso
+from .profile import Profile
 
 ROOT = "/finauth/search/group/"
 DEFAULT_MODEL = "s21"
@@ -63,12 +64,19 @@ class Calls:
     """Carries out calls on the account. Every method raises `RefusalError` when refused."""
 
     def __init__(
-        self, *, account: Account, finder: FaceFinder, clock: Clock, limits: Limits
+        self,
+        *,
+        account: Account,
+        finder: FaceFinder,
+        clock: Clock,
+        limits: Limits,
+        profile: Profile,
     ) -> None:
         self._account = account
         self._finder = finder
         self._clock = clock
         self._limits = limits
+        self._profile = profile
         self._methods: dict[CallKind, Callable[[Fields], dict[str, Any]]] = {
             CallKind.CREATE: self._create,
             CallKind.GROUP_LIST: self._group_list,
@@ -130,10 +138,14 @@ class Calls:
     def _search(self, fields: Fields) -> dict[str, Any]:
         group_id = fields.group_id()
         limit = fields.number("limit", default=1, least=1, most=_SEARCH_LIMIT)
-        threshold = fields.threshold()
+        name, of_itself = self._profile.score_field, self._profile.self_score
+        threshold = min(fields.threshold() * 100 / of_itself, 100.0) if of_itself else 0.0
         _digest, likeness = self._picture(fields, group_id)
         found = self._account.search(group_id, likeness, limit=limit, threshold=threshold)
-        results = [{**_members(face, *_PERSON), "confidence": score} for face, score in found]
+        results = [
+            {**_members(face, *_PERSON), name: round(score * of_itself / 100, 3)}
+            for face, score in found
+        ]
         return {"results": results}
 
     def _delete(self, fields: Fields) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
@@ -25,8 +26,17 @@ from PIL.PngImagePlugin import PngImageFile
 from .matchers import CROP, Box, Likeness, Matcher
 from .messages import RefusalError
 
-MAX_PICTURE_BYTES = 2 * 1024 * 1024
-MIN_SIDE, MAX_SIDE = 48, 4096
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSizes:
+    """Which pictures are accepted: bytes, and pixels a side."""
+
+    max_bytes: int = 2 * 1024 * 1024
+    min_side: int = 48
+    max_side: int = 4096
+
+
+DOCUMENTED_SIZES = PictureSizes()
 
 # The classes are called directly because Image.open warns about large pictures before
 # their size can be looked at, and a stand-in must not raise warnings inside a user's tests.
@@ -38,7 +48,9 @@ _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error)
 
 
-def grey_picture(content: bytes, *, field: str, around: int) -> Image.Image:
+def grey_picture(
+    content: bytes, *, field: str, around: int, sizes: PictureSizes = DOCUMENTED_SIZES
+) -> Image.Image:
     """Decode PNG, JPEG or BMP (by content) to mode `L`.
 
     A JPEG may come out smaller by 2, 4 or 8, yet with no side below `around`, because the
@@ -47,14 +59,14 @@ def grey_picture(content: bytes, *, field: str, around: int) -> Image.Image:
 
     Raises `RefusalError` with the code that the vendor's other services use; `field` is its detail.
     """
-    if len(content) > MAX_PICTURE_BYTES:
+    if len(content) > sizes.max_bytes:
         raise RefusalError("IMAGE_FILE_TOO_LARGE", field)
     kind = next((cls for magic, cls in _FORMATS if content.startswith(magic)), None)
     if kind is None:
         raise RefusalError("IMAGE_ERROR_UNSUPPORTED_FORMAT", field)
     try:
         picture = kind(BytesIO(content))
-        if not all(MIN_SIDE <= side <= MAX_SIDE for side in picture.size):
+        if not all(sizes.min_side <= side <= sizes.max_side for side in picture.size):
             raise RefusalError("INVALID_IMAGE_SIZE", field)
         picture.draft("L", (around, around))
         picture.load()
@@ -124,9 +136,11 @@ _CACHED_PICTURES = 20_000
 
 
 @cache
-def shared_finder(matcher: Matcher, *, detect: bool) -> FaceFinder:
+def shared_finder(
+    matcher: Matcher, *, detect: bool, sizes: PictureSizes = DOCUMENTED_SIZES
+) -> FaceFinder:
     """The finder of this process with this matcher: all sandboxes share its cache."""
-    return FaceFinder(matcher, detect=detect)
+    return FaceFinder(matcher, detect=detect, sizes=sizes)
 
 
 class FaceFinder:
@@ -136,8 +150,15 @@ class FaceFinder:
     with very many different pictures cheap. Safe to share between threads.
     """
 
-    def __init__(self, matcher: Matcher = CROP, *, detect: bool) -> None:
+    def __init__(
+        self,
+        matcher: Matcher = CROP,
+        *,
+        detect: bool,
+        sizes: PictureSizes = DOCUMENTED_SIZES,
+    ) -> None:
         self.matcher = matcher
+        self._sizes = sizes
         self._detect = detect and matcher.of_faces
         self._cache: OrderedDict[tuple[bytes, bool], Likeness | RefusalError] = OrderedDict()
         self._lock = Lock()
@@ -166,7 +187,9 @@ class FaceFinder:
 
     def _look(self, content: bytes, *, field: str, turn: bool) -> Likeness | RefusalError:
         try:
-            picture = _scaled(grey_picture(content, field=field, around=DETECT_SIDE))
+            picture = _scaled(
+                grey_picture(content, field=field, around=DETECT_SIDE, sizes=self._sizes)
+            )
         except RefusalError as refusal:
             return refusal
         for degrees in (0, 90, 180, 270) if turn else (0,):

@@ -15,10 +15,11 @@ from typing import Self
 
 from .account import Account, Face, Library, Limits
 from .calls import DEFAULT_MODEL, CallKind, Calls
-from .faces import FaceFinder, shared_finder
+from .faces import FaceFinder, PictureSizes, shared_finder
 from .faults import FaultPlan
 from .matchers import MATCHERS, matcher_named
 from .messages import Clock, SignatureCheck
+from .profile import Profile
 from .server import Server
 from .service import Behaviour, Call, CallLog, Service
 
@@ -43,6 +44,8 @@ class Sandbox(Behaviour):
     - `clock_skew`: seconds by which the stand-in's clock is ahead; `clock` replaces it.
     - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures;
       `finder` finds faces its own way.
+    - `profile`: how an account behaved that was probed: score field, errors, sizes. Its `parallel`,
+      lag, latency and clock count where these are not given.
     - `matcher`: how people are told apart, one of MATCHERS. `ImportError` when its package is
       missing. `model` knows nobody but the people of `made_up_photo`, and draws scores with `seed`.
 
@@ -56,36 +59,48 @@ class Sandbox(Behaviour):
         port: int = 0,
         store: Path | None = None,
         parallel: int | None = None,
-        latency: float = 0.0,
+        latency: float | None = None,
         faults: Mapping[str, float] | None = None,
         seed: int = 0,
         late_after: float | None = None,
-        search_lag: float = 0.0,
+        search_lag: float | None = None,
         fault_lag: float = 2.0,
-        clock_skew: float = 0.0,
+        clock_skew: float | None = None,
         clock: Callable[[], float] = time.time,
         detect: bool = True,
         matcher: str = MATCHERS[0],
         finder: FaceFinder | None = None,
         limits: Limits | None = None,
+        profile: Profile | None = None,
         api_key: str | None = None,
         api_secret: str | None = None,
     ) -> None:
         if host not in LOOPBACK:
             raise ValueError(f"{host} is not loopback; the sandbox listens on {LOOPBACK[0]} only")
-        limits = limits or Limits()
-        self._clock = Clock(clock, clock_skew)
+        profile = profile or Profile()
+        limits = limits or Limits(
+            max_request_bytes=profile.max_request_bytes, max_start=profile.max_start
+        )
+        self._clock = Clock(clock, profile.clock_skew if clock_skew is None else clock_skew)
         super().__init__(
             plan=FaultPlan(faults or {}, seed=seed),
-            parallel=parallel,
-            latency=latency,
+            parallel=profile.parallel if parallel is None else parallel,
+            latency=profile.latency if latency is None else latency,
             late_after=late_after,
-            search_lag=search_lag,
+            search_lag=profile.search_lag if search_lag is None else search_lag,
             fault_lag=fault_lag,
+            errors=profile.errors,
         )
         self._log = CallLog()
         self._most_libraries = limits.max_libraries
-        finder = finder or shared_finder(matcher_named(matcher, seed=seed), detect=detect)
+        sizes = PictureSizes(
+            max_bytes=profile.max_request_bytes,
+            min_side=profile.min_side,
+            max_side=profile.max_side,
+        )
+        finder = finder or shared_finder(
+            matcher_named(matcher, seed=seed), detect=detect, sizes=sizes
+        )
         self.account = Account(
             clock=self._clock, limits=limits, matcher=finder.matcher, store=store
         )
@@ -104,6 +119,7 @@ class Sandbox(Behaviour):
                     finder=finder,
                     clock=self._clock,
                     limits=limits,
+                    profile=profile,
                 ),
                 signatures=self._signatures,
                 log=self._log,

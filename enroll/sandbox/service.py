@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Condition, Event
 from typing import Any
@@ -131,6 +131,7 @@ class Behaviour:
     late_after: float | None = None
     search_lag: float = 0.0
     fault_lag: float = 2.0
+    errors: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -139,6 +140,7 @@ class _Exchange:
 
     call: Call
     responder: Responder
+    errors: Mapping[str, tuple[int, str]]
     fields: Fields = field(default_factory=lambda: Fields({}, {}))
     request_id: str = field(default_factory=lambda: secrets.token_hex(16))
     began: float = field(default_factory=time.monotonic)
@@ -150,6 +152,7 @@ class _Exchange:
         return self.refused(RefusalError(code, detail, status=status))
 
     def refused(self, refusal: RefusalError) -> Reply:
+        refusal = _as_observed(refusal, self.errors)
         return failure(refusal, request_id=self.request_id, seconds=self._elapsed())
 
     def _elapsed(self) -> float:
@@ -182,7 +185,7 @@ class Service:
         call, admitted = self._log.enter(
             kind=kind or request.path, time=self._clock.now(), parallel=self._behaviour.parallel
         )
-        exchange = _Exchange(call, responder)
+        exchange = _Exchange(call, responder, self._behaviour.errors)
         reply: Reply | None = None
         try:
             reply = self._reply(exchange, request, kind, admitted=admitted)
@@ -269,6 +272,17 @@ class Service:
         if not self._stopping.is_set():
             self._carry_out(exchange, kind)
         exchange.responder.hold()
+
+
+def _as_observed(refusal: RefusalError, errors: Mapping[str, tuple[int, str]]) -> RefusalError:
+    """The refusal as a profile has it: by code and detail, else by the code alone."""
+    whole = f"{refusal.code}: {refusal.detail}" if refusal.detail else refusal.code
+    observed = errors.get(whole) or errors.get(refusal.code)
+    if observed is None:
+        return refusal
+    status, error = observed
+    code, _, detail = error.partition(":")
+    return RefusalError(code.strip(), detail.strip(), status=status)
 
 
 def _produce(kind: FaultKind, exchange: _Exchange) -> Reply | None:

@@ -1,0 +1,227 @@
+"""The calls of `enroll probe`: right and wrong ones, each counted, and never too many."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from enroll import clock
+from enroll.facesearch import Call, SignedCall
+from enroll.facesearch.signing import fresh_nonce, sign
+from enroll.model import Answer, CallKind, Credentials, FileTimes, Photo, SendAs, Verdict
+from enroll.session.account import Connection
+from enroll.threads import Threads
+
+MOST_CALLS = 60
+"""A probe makes at most as many, those that clean up included."""
+
+KEPT_BACK = 4
+"""Calls that are kept for removing the library."""
+
+TRIES = 3
+TRY_AGAIN_SECONDS = 2.0
+"""A call that was refused because of the account's limit, or that was not answered, is made again
+a few times: other programs may be using the account."""
+
+STEP_SECONDS = 0.25
+"""How soon a wait notices that the probe was interrupted."""
+
+
+class StoppedError(Exception):
+    """The probe was interrupted, or has no call left: what follows is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawCall:
+    """A call as it is sent, which may break the service's rules.
+
+    `both` sends the photo as `image` and as `file`. `expired` is for how many seconds the signature
+    has been expired, 0 for a valid one; `forged` signs with another secret.
+    """
+
+    kind: CallKind
+    fields: Mapping[str, str]
+    photo: Photo | None = None
+    send_as: SendAs = SendAs.FILE
+    both: bool = False
+    expired: int = 0
+    forged: bool = False
+
+
+class ProbeCalls:
+    """Makes the calls of a probe on a connection, until `interrupt`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.signal: int | None = None
+        """The signal that has interrupted the probe."""
+        self.seconds: list[float] = []
+        """How long each answered call took."""
+        self.bare: Counter[str] = Counter()
+        """The answers without `request_id` or `time_used`, by code."""
+
+    @property
+    def made(self) -> int:
+        """How many calls may have reached the service."""
+        return self.connection.tally.calls.total()
+
+    @property
+    def left(self) -> int:
+        """How many calls may still be made before the library is removed."""
+        return MOST_CALLS - KEPT_BACK - self.made
+
+    def interrupt(self, signal_number: int) -> None:
+        """Make no further call but those that clean up. Safe in a signal handler."""
+        self.signal = signal_number
+
+    def make(self, call: RawCall, *, cleans_up: bool = False) -> Answer:
+        """Make a call and return its answer. One that the account had no slot for, or that was not
+        answered although it changes nothing, is made again a few times.
+
+        Raises StoppedError, and ServiceError if the service is away.
+        """
+        changes = call.kind in (CallKind.ADD, CallKind.CREATE, CallKind.DELETE)
+        for tries in range(1, TRIES + 1):
+            if not cleans_up:
+                self._check()
+            answer = self._make_once(call)
+            again = answer.verdict in (Verdict.REFUSED, Verdict.NOT_SENT, Verdict.BLOCKED)
+            again |= answer.verdict is Verdict.UNKNOWN and not changes and not answer.raw
+            if not again or tries == TRIES or (self.made >= MOST_CALLS and cleans_up):
+                break
+            self.wait(answer.retry_after or TRY_AGAIN_SECONDS, cleans_up=cleans_up)
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.BLOCKED, Verdict.REFUSED):
+            raise self.connection.failed(answer)
+        return answer
+
+    def at_once(self, call: RawCall, count: int) -> list[Answer]:
+        """The answers to a call that is made `count` times at the same time."""
+        self._check()
+        with Threads(count) as threads:
+            tasks = [threads.submit(self._send, call) for _ in range(count)]
+            wait(tasks)
+        answers = [task.result() for task in tasks]
+        for answer in answers:
+            self._count(call.kind, answer)
+        return answers
+
+    def wait(self, seconds: float, *, cleans_up: bool = False) -> None:
+        """Wait. Raises StoppedError when interrupted meanwhile."""
+        until = clock.monotonic() + seconds
+        while (left := until - clock.monotonic()) > 0:
+            if not cleans_up:
+                self._check()
+            clock.sleep(min(left, STEP_SECONDS))
+
+    def now(self) -> float:
+        """UNIX seconds on the service's clock."""
+        return clock.time() + self.connection.service.clock.offset
+
+    def _check(self) -> None:
+        if self.signal is not None or self.left <= 0:
+            raise StoppedError
+
+    def _make_once(self, call: RawCall) -> Answer:
+        answer = self._send(call)
+        self._count(call.kind, answer)
+        return answer
+
+    def _count(self, kind: CallKind, answer: Answer) -> None:
+        if not answer.may_have_arrived:
+            return
+        self.connection.tally.calls[kind] += 1
+        if answer.verdict is Verdict.UNKNOWN:
+            return
+        self.seconds.append(answer.elapsed)
+        if not answer.request_id or answer.time_used is None:
+            self.bare[answer.code] += 1
+
+    def _send(self, call: RawCall) -> Answer:
+        """Sign and send once, on any thread."""
+        service = self.connection.service
+        fields = dict(call.fields)
+        if call.both and call.photo is not None:
+            fields["image"] = base64.b64encode(call.photo.content).decode("ascii")
+        signed = service.sign(Call(call.kind, fields, call.send_as))
+        if isinstance(signed, Answer):
+            raise self.connection.failed(signed)
+        if call.expired or call.forged:
+            signed = self._signed_wrongly(signed, call)
+        return service.send(signed, call.photo)
+
+    def _signed_wrongly(self, signed: SignedCall, call: RawCall) -> SignedCall:
+        account = self.connection.credentials
+        now = int(self.now())
+        if call.forged:
+            other = account.api_secret[::-1] + "0"
+            account = Credentials(account.api_key, other)
+        expires = now - call.expired if call.expired else signed.expires
+        wrong = sign(account, issued=min(now, expires - 60), expires=expires, nonce=fresh_nonce())
+        fields = {**signed.fields, "sign": wrong}
+        return replace(signed, fields=fields, hidden=(*signed.hidden, wrong), expires=expires)
+
+
+def probe_photo(content: bytes, media_type: str = "image/jpeg") -> Photo:
+    """A photo of these bytes, as a call takes it."""
+    return Photo(
+        times=FileTimes(size=len(content), mtime_ns=0, ctime_ns=0),
+        sha256=hashlib.sha256(content).digest(),
+        media_type=media_type,
+        content=content,
+    )
+
+
+def as_jpeg(content: bytes) -> bytes:
+    """A picture as JPEG; one that is a JPEG stays as it is."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return content
+    with Image.open(io.BytesIO(content)) as picture:
+        return _saved(picture.convert("RGB"), "JPEG", quality=95)
+
+
+def resized(content: bytes, size: tuple[int, int]) -> bytes:
+    """A picture as a JPEG of `size`, in pixels."""
+    with Image.open(io.BytesIO(content)) as picture:
+        return _saved(picture.convert("L").resize(size), "JPEG", quality=30)
+
+
+def as_gif(content: bytes) -> bytes:
+    """A picture as GIF."""
+    with Image.open(io.BytesIO(content)) as picture:
+        return _saved(picture.convert("L"), "GIF")
+
+
+def padded(jpeg: bytes, length: int) -> bytes:
+    """A JPEG of exactly `length` bytes that shows the same: with comments behind its first two
+    bytes. `length` is at least 10 bytes more than it has."""
+    comments: list[bytes] = []
+    missing = length - len(jpeg)
+    while missing:
+        whole = min(missing, _LONGEST_COMMENT)
+        if 0 < missing - whole < _COMMENT_HEAD:
+            whole -= _COMMENT_HEAD
+        comments.append(b"\xff\xfe" + (whole - 2).to_bytes(2, "big") + b" " * (whole - 4))
+        missing -= whole
+    return jpeg[:2] + b"".join(comments) + jpeg[2:]
+
+
+_COMMENT_HEAD = 4
+_LONGEST_COMMENT = 65_535
+
+
+def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def median(seconds: Sequence[float]) -> float | None:
+    """The middle one; None of none."""
+    return sorted(seconds)[len(seconds) // 2] if seconds else None
