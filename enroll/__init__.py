@@ -5,36 +5,58 @@ The public names load on first use, so that `enroll --help` loads neither pandas
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Row": "enroll.api.rows",
+    "Settings": "enroll.api.options",
+    "run": "enroll.api.enrolling",
+    "sync": "enroll.api.enrolling",
+    "plan": "enroll.api.enrolling",
+    "verify": "enroll.api.maintaining",
+    "audit": "enroll.api.maintaining",
+    "accept": "enroll.api.maintaining",
+    "adopt": "enroll.api.maintaining",
+    "resolve": "enroll.api.maintaining",
+    "remove": "enroll.api.maintaining",
+    "forget": "enroll.api.maintaining",
+    "readmit": "enroll.api.maintaining",
+    "open_ledger": "enroll.api.reports",
+    "Outcome": "enroll.api.reports",
+    "RunReport": "enroll.api.reports",
+    "NotDoneError": "enroll.api.reports",
+    "Progress": "enroll.api.watching",
     "Credentials": "enroll.model",
     "Entry": "enroll.model",
     "Status": "enroll.model",
-    "RunSettings": "enroll.settings",
-    "read_credentials": "enroll.credentials",
-    "Report": "enroll.commands.run_closing",
-    "enroll_manifest": "enroll.commands.run",
-    "sync_manifest": "enroll.commands.sync",
-    "SyncSettings": "enroll.settings",
-    "GuardError": "enroll.errors",
-    "read_ledger": "enroll.ledger",
     "EnrollError": "enroll.errors",
     "ExitCode": "enroll.errors",
+    "GuardError": "enroll.errors",
 }
 
 if TYPE_CHECKING:
-    from enroll.commands.run import enroll_manifest
-    from enroll.commands.run_closing import Report
-    from enroll.commands.sync import sync_manifest
-    from enroll.credentials import read_credentials
+    from enroll.api.enrolling import plan, run, sync
+    from enroll.api.maintaining import (
+        accept,
+        adopt,
+        audit,
+        forget,
+        readmit,
+        remove,
+        resolve,
+        verify,
+    )
+    from enroll.api.options import Settings
+    from enroll.api.reports import NotDoneError, Outcome, RunReport, open_ledger
+    from enroll.api.rows import Row
+    from enroll.api.watching import Progress
     from enroll.errors import EnrollError, ExitCode, GuardError
-    from enroll.ledger import read_ledger
     from enroll.model import Credentials, Entry, Status
-    from enroll.settings import RunSettings, SyncSettings
 
 __all__ = [
     "Credentials",
@@ -42,15 +64,26 @@ __all__ = [
     "Entry",
     "ExitCode",
     "GuardError",
-    "Report",
-    "RunSettings",
+    "NotDoneError",
+    "Outcome",
+    "Progress",
+    "Row",
+    "RunReport",
+    "Settings",
     "Status",
-    "SyncSettings",
     "__version__",
-    "enroll_manifest",
-    "read_credentials",
-    "read_ledger",
-    "sync_manifest",
+    "accept",
+    "adopt",
+    "audit",
+    "forget",
+    "open_ledger",
+    "plan",
+    "readmit",
+    "remove",
+    "resolve",
+    "run",
+    "sync",
+    "verify",
 ]
 
 
@@ -58,3 +91,19 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'enroll' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """Keeps `enroll.run` the function: there is a package of this name, which importing it would
+    put in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -15,7 +15,6 @@ from archive import Archive
 from cases import cases
 from real_command import Command
 
-from enroll import enroll_manifest, sync_manifest
 from enroll.allowed import RANGES
 from enroll.cli import cli
 from enroll.cli.parameters import Number
@@ -23,6 +22,8 @@ from enroll.commands.adopt import AdoptSettings
 from enroll.commands.audit import AuditSettings
 from enroll.commands.remove import RemoveSettings
 from enroll.commands.resolve import ResolveSettings
+from enroll.commands.run import enroll_manifest
+from enroll.commands.sync import sync_manifest
 from enroll.commands.verify import VerifySettings
 from enroll.errors import UsageError
 from enroll.model import Credentials, SendAs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pkgutil
 import re
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import chdir
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -38,6 +40,7 @@ from enroll.run import transitions
 from enroll.sandbox import FaultKind, Sandbox
 from enroll.sandbox.faults import EITHER_SIDE
 from enroll.session.resemblance import LOOKALIKE, NOT_COMPARED, UNLIKE_BEFORE
+from enroll.settings import DEFAULT_ENDPOINT
 from enroll.text import remedies
 
 ROOT = Path(__file__).parent.parent
@@ -484,14 +487,23 @@ def test_the_python_examples_run(
     monkeypatch.setenv("ENROLL_ENDPOINT", box.endpoint)
     monkeypatch.setenv("ENROLL_API_KEY", box.api_key)
     monkeypatch.setenv("ENROLL_API_SECRET", box.api_secret)
-    examples = code_blocks(section(page, title), "python")
+    written = section(page, title)
+    for settings in code_blocks(written, "toml"):
+        (tmp_path / "enroll.toml").write_text(settings.replace(DEFAULT_ENDPOINT, box.endpoint))
+    names: dict[str, Any] = {}
+    examples = code_blocks(written, "python")
     assert examples
+    assert not re.search(r"^from enroll\.(?!sandbox)|^import enroll\.", "\n".join(examples), re.M)
     for number, example in enumerate(examples):
         script = tmp_path / f"example{number}.py"
         script.write_text(example, encoding="utf-8")
-        runpy.run_path(str(script))
+        names |= runpy.run_path(str(script))
     printed = capsys.readouterr().out
-    assert "exit code 0" in printed or "5 enrolled now, 0 before, 0 bad" in printed
+    assert "exit code 0" in printed or "Run 1: 5 rows enrolled, 0 rows enrolled before." in printed
+    if (task := names.get("enroll_staff")) is not None:
+        figures = json.loads(json.dumps(task("manifests/people.csv")))
+        assert (figures["exit_code"], figures["calls"]["add"]) == (0, 0)
+        assert list(names["outcome"]["status"]) == ["enrolled"] * 5
     assert {face.user_id for face in box.faces("staff")} == people("people.csv", "user_id", ",")
 
 

@@ -20,6 +20,7 @@ from enroll.allowed import wrong_text
 from enroll.cli.parameters import Number
 from enroll.credentials import credentials_files
 from enroll.errors import EnrollError
+from enroll.errors import UsageError as EnrollUsageError
 from enroll.presets import Source, check_variables, preset, unknown_variables
 from enroll.text.logs import log, logs_json
 from enroll.text.wording import as_shown, say_aside
@@ -242,6 +243,36 @@ def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
     if isinstance(setting, list):
         raise click.BadParameter(f"give one value (from {origin})", param=option)
     return setting if isinstance(setting, bool) else str(setting)
+
+
+def file_settings(path: Path) -> Mapping[str, Any]:
+    """The settings in a file that was named, as they are written there. Raises UsageError."""
+    known = _all_options()
+    return preset(known, config=path, environ={}, known=known).values
+
+
+def option_values(command: str, given: Mapping[str, Any], *, origin: str = "") -> dict[str, Any]:
+    """Values as this command's options would be on the command line, by the names of its settings.
+
+    What the command does not have is left out; `origin` is the file that they are from. Raises
+    UsageError.
+    """
+    commands = importlib.import_module("enroll.cli").cli
+    found = commands.get_command(click.Context(commands), command)
+    ctx, values = click.Context(found), {}
+    options = _by_name(found) | {param.name: param for param in found.params}
+    for name, value in given.items():
+        if (option := options.get(name)) is None or not option.name:
+            continue
+        try:
+            values[option.name] = option.process_value(ctx, _as_typed(option, value, origin))
+        except click.BadParameter as error:
+            where = f" (from {origin})" if origin else ""
+            shown = f"--{name.replace('_', '-')}"
+            raise EnrollUsageError(
+                f"Invalid value for '{shown}': {error.message}{where}"
+            ) from error
+    return values
 
 
 def origins(ctx: click.Context) -> dict[str, str]:

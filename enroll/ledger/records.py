@@ -418,6 +418,7 @@ def _second(at: int) -> str:
 
 
 def shown_path(path: str, photo_root: str) -> str:
-    """A photo's path as a manifest would say it: relative to the photos' folder, if below it."""
+    """A photo's path as a manifest would say it: relative to the photos' folder, if below it.
+    Everything is below `/`."""
     below = photo_root.rstrip("/") + "/"
-    return path[len(below) :] if photo_root and path.startswith(below) else path
+    return path[len(below) :] if below != "/" and path.startswith(below) else path

@@ -58,6 +58,11 @@ class ChosenStore:
     notes: Sequence[str] = ()
 
 
+ANYWHERE = Path("/")
+"""Below it are all photos, so it says nothing of where relative paths start, and is not recorded as
+what --images named last."""
+
+
 def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     """The folder of this manifest's photos; `given` is --images, without effect where the manifest
     is made of the photos themselves.
@@ -89,7 +94,8 @@ def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> Cho
         before = None  # it held the photos itself
     last_named = ledger.named_photo_root
     if given is not None:
-        found = chosen(store=open_store(resolved(given)), named=True, inherited=False)
+        named = given != ANYWHERE
+        found = chosen(store=open_store(resolved(given)), named=named, inherited=False)
     elif before is not None:
         path, named = Path(before[0]), before[1]
         notes = [] if path == own else [f"Photos are read from {path}, as in the last run."]

@@ -28,7 +28,8 @@ _STOPPED = "enroll status and the command's own output show why."
 it."""
 
 
-def _message(report: Report) -> str:
+def command_message(report: Report) -> str:
+    """Why a run ended early, without anything that names a person; empty if it did not."""
     ended = report.ended
     if ended.signal is not None:
         return "Interrupted by a signal; run the same command again to continue."
@@ -45,7 +46,7 @@ def _ended(settings: RunSettings, report: Report, started: float) -> Command:
     return Command(
         settings=settings,
         exit_code=report.exit_code,
-        message=_message(report),
+        message=command_message(report),
         started=started,
         ended=clock.time(),
         ledger=path_text(report.place.ledger),

@@ -1,0 +1,1 @@
+"""What `import enroll` offers: the commands as functions, and what they take and return."""

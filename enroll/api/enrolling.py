@@ -1,0 +1,300 @@
+"""`run`, `sync` and `plan` for Python: what the commands of these names do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any, Generic, TypeVar, Unpack
+
+from enroll import clock
+from enroll.api.options import (
+    OURS,
+    CredentialsLike,
+    PathLike,
+    PlanOptions,
+    RunOptions,
+    Settings,
+    SyncOptions,
+    place_of_ledger,
+    reader,
+    run_settings,
+    taken,
+)
+from enroll.api.reports import KeptRows, Outcome, RunReport, outcomes, report_of
+from enroll.api.rows import Rows, is_path, manifest_of
+from enroll.api.watching import OnProgress, OnRow, Watch
+from enroll.commands.plan import make_plan
+from enroll.commands.plan_report import Plan, plan_lines
+from enroll.commands.run import enroll_manifest
+from enroll.commands.run_closing import Report
+from enroll.commands.run_input import ledger_path
+from enroll.commands.sync import sync_manifest
+from enroll.commands.sync_compare import preview
+from enroll.commands.sync_guards import difference_lines, strange_lines
+from enroll.errors import ExitCode
+from enroll.ledger import read_ledger
+from enroll.model import Entry
+from enroll.report.figures import Command
+from enroll.report.summary import log_summary, summary_lines
+from enroll.settings import RunSettings, SyncSettings
+from enroll.timetable import Timetable
+from enroll.visible import path_text
+
+
+def run(
+    rows: Rows,
+    *,
+    group_id: str | None = None,
+    ledger: PathLike | None = None,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+    on_row: OnRow | None = None,
+    cancel: Event | None = None,
+    show_user_ids: bool = False,
+    **options: Unpack[RunOptions],
+) -> RunReport:
+    """Enroll the rows that are not enrolled yet, as `enroll run` does: the same rows again add
+    nobody twice, and go on where an earlier run ended.
+
+    `rows` is the path of a manifest, an iterable of `Row`, or a DataFrame. `settings` are defaults
+    for all that is not given. With `dry_run`, nothing is sent: the report's text is the plan.
+
+    `on_progress` gets a `Progress` a few times a second, `on_row` the `Entry` of each row that has
+    an outcome in this run, without its token. They are called in this thread, and what they raise
+    ends the run and is raised here. Setting `cancel` ends the run gracefully, as Ctrl-C does.
+    `results` is a file to write; by default there is one beside a manifest, and none for rows in
+    memory. Log lines mask user ids, unless `show_user_ids`.
+
+    Raises EnrollError if the run cannot begin. What ends it later is in the report.
+    """
+    given = {"group_id": group_id, "ledger": ledger, **options}
+    with _wanted(RunSettings, rows, given, credentials, settings, dry=dry_run) as wanted:
+        if dry_run:
+            return _planned(wanted)
+        watch = partial(
+            Watch,
+            on_progress=on_progress,
+            on_row=on_row,
+            cancel=cancel,
+            show_user_ids=show_user_ids,
+        )
+        return _enroll(enroll_manifest, wanted, watch, show_user_ids=show_user_ids)
+
+
+def sync(
+    rows: Rows,
+    *,
+    group_id: str | None = None,
+    ledger: PathLike | None = None,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
+    on_row: OnRow | None = None,
+    cancel: Event | None = None,
+    show_user_ids: bool = False,
+    **options: Unpack[SyncOptions],
+) -> RunReport:
+    """Make the library match the rows, as `enroll sync` does: who is new is added, what changed is
+    replaced, and who is absent for longer than `grace` days is removed.
+
+    The arguments are those of `run`. With `dry_run`, the report's text is the difference. Raises
+    GuardError, a dry run too, if the difference is too large; nothing is done then.
+    """
+    given = {"group_id": group_id, "ledger": ledger, **options}
+    with _wanted(SyncSettings, rows, given, credentials, settings, dry=dry_run) as wanted:
+        if dry_run:
+            return _compared(wanted, show_user_ids=show_user_ids)
+        watch = partial(
+            Watch,
+            on_progress=on_progress,
+            on_row=on_row,
+            cancel=cancel,
+            show_user_ids=show_user_ids,
+        )
+        act = partial(sync_manifest, show_user_ids=show_user_ids)
+        return _enroll(act, wanted, watch, show_user_ids=show_user_ids)
+
+
+def plan(
+    rows: Rows,
+    *,
+    group_id: str | None = None,
+    ledger: PathLike | None = None,
+    settings: Settings | None = None,
+    full: bool = False,
+    report: PathLike | None = None,
+    orphans: PathLike | None = None,
+    duplicates: PathLike | None = None,
+    **options: Unpack[PlanOptions],
+) -> Outcome[Plan]:
+    """What a run would do with the rows, as `enroll plan` shows it: no call is made, and nothing
+    but the tables `report`, `orphans` and `duplicates` is written.
+
+    The outcome's `result` has the numbers: `due`, `calls`, `faults`, `seconds` and others. With
+    `full`, every due photo is prepared as for a call. Raises EnrollError.
+    """
+    given = {"group_id": group_id, "ledger": ledger, **options}
+    with _wanted(RunSettings, rows, given, None, settings, dry=True) as wanted:
+        tables = {"report": report, "orphans": orphans, "duplicates": duplicates}
+        paths = {name: None if path is None else Path(path) for name, path in tables.items()}
+        planned = _plan(wanted, full=full, **paths)
+    return Outcome(
+        exit_code=ExitCode.DONE,
+        text="\n".join(plan_lines(planned)),
+        result=planned,
+        figures=_plan_figures(planned),
+    )
+
+
+S = TypeVar("S", bound=RunSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted(Generic[S]):
+    """What a command is to do. `in_memory`: its manifest is there only until it ends. `began` is
+    UNIX seconds."""
+
+    settings: S
+    credentials: CredentialsLike
+    in_memory: bool
+    began: float
+
+
+@contextmanager
+def _wanted(
+    kind: type[S],
+    rows: Rows,
+    given: Mapping[str, Any],
+    credentials: CredentialsLike,
+    settings: Settings | None,
+    *,
+    dry: bool,
+) -> Iterator[Wanted[S]]:
+    """The settings, with a manifest of the rows. One that is compared only is not beside the
+    ledger, so that it disturbs no run."""
+    began = clock.time()
+    names = {*kind.__dataclass_fields__, "credentials", "rate"} - OURS
+    values = taken(kind.command, settings, given, names=names)
+    of_settings = values.pop("credentials", None)
+    credentials = of_settings if credentials is None else credentials
+    place = None if dry else place_of_ledger(values)
+    with manifest_of(rows, ledger=place, images=values.get("images")) as (manifest, images):
+        yield Wanted(
+            settings=run_settings(
+                kind,
+                values | {"images": images},
+                manifest,
+                credentials=credentials,
+                settings=settings,
+                in_memory=not is_path(rows),
+            ),
+            credentials=credentials,
+            in_memory=not is_path(rows),
+            began=began,
+        )
+
+
+def _enroll(
+    act: Callable[..., Report],
+    wanted: Wanted[Any],
+    watching: Callable[[RunSettings], Watch],
+    *,
+    show_user_ids: bool,
+) -> RunReport:
+    """Enroll, and raise what a callback has raised."""
+    settings = wanted.settings
+    watch = watching(settings)
+    with closing(watch):
+        watch.check()
+        report = act(settings, reader(wanted.credentials), screen=watch)
+        log_summary(report)
+        if watch.error is not None:
+            raise watch.error
+    rows: Callable[[], Iterator[Entry]]
+    if wanted.in_memory:
+        rows = KeptRows(outcomes(settings))
+    else:
+        rows = partial(outcomes, settings, sha256=_sha256(report))
+    return report_of(
+        report,
+        settings,
+        started=wanted.began,
+        ended=clock.time(),
+        text="\n".join(summary_lines(report, show_user_ids=show_user_ids)),
+        rows=rows,
+    )
+
+
+def _sha256(report: Report) -> str:
+    """The manifest's, as the run has recorded it."""
+    with closing(read_ledger(report.place.ledger)) as ledger:
+        found = (one.start for one in ledger.runs(5) if one.run == report.place.run)
+        return next((start.manifest_sha256 or "" for start in found), "")
+
+
+def _plan(wanted: Wanted[Any], **given: Any) -> Plan:
+    settings = wanted.settings
+    rate = settings.rate
+    mean = rate.mean if isinstance(rate, Timetable) else rate
+    return make_plan(settings, rate=mean, **given)
+
+
+def _plan_figures(planned: Plan) -> dict[str, Any]:
+    return {
+        "rows": planned.rows,
+        "due": planned.due,
+        "enrolled": planned.enrolled,
+        "not_sent": planned.faults.total(),
+        "errors": {str(code): count for (_, code), count in sorted(planned.faults.items())},
+        "calls": planned.calls,
+        "bytes": planned.content,
+        "call_seconds": round(planned.seconds, 3),
+        "in_doubt": planned.doubts,
+    }
+
+
+def _planned(wanted: Wanted[RunSettings]) -> RunReport:
+    lines = plan_lines(_plan(wanted))
+    return _dry_run(wanted, "\n".join(lines), counts=None)
+
+
+def _compared(wanted: Wanted[SyncSettings], *, show_user_ids: bool) -> RunReport:
+    """Raises GuardError if the difference is too large."""
+    lines: list[str] = []
+    counts: Mapping[str, int] = {}
+    for found in preview(wanted.settings, show_user_ids=show_user_ids):
+        counts = found.figures()
+        lines += [*found.notes, *difference_lines(found.counted), *strange_lines(found)]
+    return _dry_run(wanted, "\n".join(lines), counts=counts)
+
+
+def _dry_run(wanted: Wanted[Any], text: str, *, counts: Mapping[str, int] | None) -> RunReport:
+    settings = wanted.settings
+    named = settings.ledger or settings.group_id
+    ledger = ledger_path(settings) if named else None
+    rows: Callable[[], Iterator[Entry]] = partial(outcomes, settings)
+    if wanted.in_memory:
+        rows = KeptRows(rows())
+    return RunReport(
+        exit_code=ExitCode.DONE,
+        text=text,
+        ledger=ledger,
+        dry_run=True,
+        _command=Command(
+            settings=settings,
+            exit_code=ExitCode.DONE,
+            message="",
+            started=wanted.began,
+            ended=clock.time(),
+            ledger=None if ledger is None else path_text(ledger),
+            counts=counts,
+        ),
+        _rows=rows,
+    )

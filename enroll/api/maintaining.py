@@ -1,0 +1,344 @@
+"""`verify`, `audit`, `adopt`, `resolve`, `remove` and `forget` for Python: what the commands do."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, Unpack
+
+from enroll.api.options import (
+    OURS,
+    AdoptOptions,
+    AuditOptions,
+    CredentialsLike,
+    LedgerOptions,
+    PathLike,
+    Settings,
+    place_of_ledger,
+    reader,
+    run_settings,
+    session_values,
+    taken,
+)
+from enroll.api.reports import Outcome
+from enroll.api.rows import Rows, is_path, manifest_of
+from enroll.api.watching import Answers
+from enroll.commands.adopt import AdoptSettings
+from enroll.commands.adopt import adopt as adopt_faces
+from enroll.commands.adopt_report import Adoption
+from enroll.commands.audit import (
+    Accepted,
+    AuditSettings,
+    accept_pairs,
+    accepted_figures,
+    check_files,
+)
+from enroll.commands.audit import audit as audit_ledger
+from enroll.commands.audit_report import Audited
+from enroll.commands.audit_report import figures as audit_figures
+from enroll.commands.forget import ForgetSettings, Forgotten, Readmitted
+from enroll.commands.forget import forget as forget_people
+from enroll.commands.forget import readmit as readmit_people
+from enroll.commands.remove import Removed, RemoveSettings
+from enroll.commands.remove import remove as remove_faces
+from enroll.commands.resolve import Resolved, ResolveSettings
+from enroll.commands.resolve import resolve as resolve_doubt
+from enroll.commands.verify import Verified, VerifySettings
+from enroll.commands.verify import verify as verify_ledger
+from enroll.errors import ExitCode, UsageError
+from enroll.settings import RunSettings
+
+UserIds: TypeAlias = "PathLike | Iterable[str]"
+"""People: the path of a file with an id a line, or a CSV with the column user_id; or the ids."""
+
+
+def verify(
+    *,
+    deep: bool = False,
+    remove_surplus: bool = False,
+    requeue_missing: bool = False,
+    differences: PathLike | None = None,
+    dry_run: bool = False,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    **options: Unpack[LedgerOptions],
+) -> Outcome[Verified]:
+    """Compare the ledger with the library, as `enroll verify` does.
+
+    Changes nothing unless `remove_surplus` or `requeue_missing`; with `dry_run` the text says what
+    these would do. The result counts the `differences`. Raises EnrollError.
+    """
+    given = {
+        **options,
+        "deep": deep,
+        "remove_surplus": remove_surplus,
+        "requeue_missing": requeue_missing,
+        "differences": differences,
+    }
+    values, credentials = _session("verify", VerifySettings, given, credentials, settings)
+    answers = Answers(yes=not dry_run)
+    found = verify_ledger(VerifySettings(**values), reader(credentials), answers)
+    figures = {
+        "differences": {kind.value: count for kind, count in found.differences.items()},
+        "unchecked": found.unchecked,
+        "calls": {kind.value: count for kind, count in found.calls.items()},
+    }
+    return Outcome(exit_code=found.exit_code, text=answers.text, result=found, figures=figures)
+
+
+def audit(
+    *,
+    user_ids: UserIds | None = None,
+    run: int | None = None,
+    again: bool = False,
+    sample: int | None = None,
+    findings: PathLike | None = None,
+    show_user_ids: bool = False,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    **options: Unpack[AuditOptions],
+) -> Outcome[Audited]:
+    """Search the library with each enrolled face, as `enroll audit` does: who is there twice, or
+    under a wrong id? Nothing in the library changes.
+
+    `user_ids` and `run` choose whose faces. The result has the `findings`; what ended the audit
+    early is the outcome's `stop`. Raises EnrollError.
+    """
+    with _people(user_ids) as file:
+        given = {
+            **options,
+            "user_ids": file,
+            "of_run": run,
+            "again": again,
+            "sample": sample,
+            "findings": findings,
+            "show_user_ids": show_user_ids,
+        }
+        values, credentials = _session("audit", AuditSettings, given, credentials, settings)
+        wanted, answers = AuditSettings(**values), Answers(yes=True)
+        check_files(wanted)
+        audited = audit_ledger(wanted, reader(credentials), answers)
+    return Outcome(
+        exit_code=audited.exit_code,
+        text=answers.text,
+        result=audited,
+        stop=audited.stop,
+        figures=audit_figures(audited),
+    )
+
+
+def accept(
+    people: Iterable[str],
+    *,
+    settings: Settings | None = None,
+    **options: Unpack[LedgerOptions],
+) -> Outcome[Accepted]:
+    """Record that these people may look alike, as `enroll audit --accept` does, without a call.
+    Raises EnrollError."""
+    values, _ = _session("audit", AuditSettings, {**options}, None, settings)
+    answers = Answers(yes=True)
+    accepted = accept_pairs(AuditSettings(**{**values, "accept": [_listed(people)]}), answers)
+    return Outcome(
+        exit_code=accepted.exit_code,
+        text=answers.text,
+        result=accepted,
+        figures=accepted_figures(accepted),
+    )
+
+
+def adopt(
+    rows: Rows,
+    *,
+    group_id: str | None = None,
+    ledger: PathLike | None = None,
+    score: float | None = None,
+    report: PathLike | None = None,
+    dry_run: bool = False,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    **options: Unpack[AdoptOptions],
+) -> Outcome[Adoption]:
+    """Record in a ledger the faces that the library already holds, as `enroll adopt` does.
+
+    `rows` are as for `run`. With `dry_run`, the text says what it takes, and no search is made.
+    Raises EnrollError.
+    """
+    given = {
+        "group_id": group_id,
+        "ledger": ledger,
+        "score": score,
+        "report": report,
+        **options,
+    }
+    names = {*RunSettings.__dataclass_fields__, "score", "report", "credentials"} - OURS
+    values = taken("adopt", settings, given, names=names)
+    of_settings = values.pop("credentials", None)
+    credentials = of_settings if credentials is None else credentials
+    own = {name: values.pop(name) for name in ("score", "report") if name in values}
+    answers = Answers(yes=True)
+    place = None if dry_run else place_of_ledger(values)
+    with manifest_of(rows, ledger=place, images=values.get("images")) as (manifest, images):
+        shared = run_settings(
+            RunSettings,
+            values | {"images": images},
+            manifest,
+            credentials=credentials,
+            settings=settings,
+            in_memory=not is_path(rows),
+        )
+        wanted = AdoptSettings(run=shared, dry_run=dry_run, **own)
+        adopted = adopt_faces(wanted, reader(credentials), answers)
+    figures = {
+        **{name: getattr(adopted, name) for name in ("rows", "known", "invalid", "withheld")},
+        "outcomes": {one.value: count for one, count in adopted.outcomes.items()},
+        "surplus": adopted.surplus,
+        "unknown": adopted.unknown,
+    }
+    return Outcome(exit_code=adopted.exit_code, text=answers.text, result=adopted, figures=figures)
+
+
+def resolve(
+    user_id: str,
+    *,
+    token: str | None = None,
+    not_added: bool = False,
+    sha256: str = "",
+    offline: bool = False,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    **options: Unpack[LedgerOptions],
+) -> Outcome[Resolved]:
+    """Settle a face in doubt by hand, as `enroll resolve` does: the library holds it under `token`,
+    or it was `not_added`. The service is asked, unless `offline`. Raises EnrollError."""
+    if (token is None) is not not_added:
+        raise UsageError("Give one of token and not_added=True.")
+    values, credentials = _session("resolve", ResolveSettings, {**options}, credentials, settings)
+    wanted = ResolveSettings(**{**values, "user_id": user_id, "token": token, "sha256": sha256})
+    answers = Answers(yes=True)
+    read = None if offline else reader(credentials)
+    resolved = resolve_doubt(wanted, read, announce=answers.connecting)
+    answers.say(resolved.sentence)
+    figures = {"asked": resolved.asked, "added": resolved.added}
+    return Outcome(exit_code=ExitCode.DONE, text=answers.text, result=resolved, figures=figures)
+
+
+def remove(
+    user_ids: UserIds | None = None,
+    *,
+    run: int | None = None,
+    superseded: bool = False,
+    list_file: PathLike | None = None,
+    dry_run: bool = False,
+    show_user_ids: bool = False,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    **options: Unpack[LedgerOptions],
+) -> Outcome[Removed]:
+    """Delete faces from the library, as `enroll remove --yes` does: all of some people, those that
+    a run added, or superseded ones. A row whose face was deleted is due again.
+
+    With `dry_run`, nothing is deleted and the result's `chosen` says what would be. Raises
+    EnrollError.
+    """
+    if [user_ids is not None, run is not None, superseded].count(True) != 1:
+        raise UsageError("Give one of user_ids, run and superseded=True.")
+    with _people(user_ids) as file:
+        given = {
+            **options,
+            "user_ids": file,
+            "of_run": run,
+            "superseded": superseded,
+            "list": list_file,
+            "show_user_ids": show_user_ids,
+        }
+        values, credentials = _session("remove", RemoveSettings, given, credentials, settings)
+        answers = Answers(yes=not dry_run)
+        removed = remove_faces(RemoveSettings(**values), reader(credentials), answers)
+    chosen = removed.chosen
+    figures = {"chosen": chosen.faces, "gone": removed.gone, "unknown": removed.unknown}
+    code = removed.exit_code if removed.agreed else ExitCode.DONE
+    return Outcome(exit_code=code, text=answers.text, result=removed, figures=figures)
+
+
+def forget(
+    user_ids: UserIds,
+    *,
+    dry_run: bool = False,
+    show_user_ids: bool = False,
+    credentials: CredentialsLike = None,
+    settings: Settings | None = None,
+    **options: Unpack[LedgerOptions],
+) -> Outcome[Forgotten]:
+    """Delete everything about people from library and ledger for good, as `enroll forget --yes`
+    does. Rows that still name them are withheld.
+
+    With `dry_run`, nothing is deleted. Raises EnrollError.
+    """
+    with _people(user_ids) as file:
+        given = {**options, "user_ids": file, "show_user_ids": show_user_ids}
+        values, credentials = _session("forget", ForgetSettings, given, credentials, settings)
+        answers = Answers(yes=not dry_run)
+        forgotten = forget_people(ForgetSettings(**values), reader(credentials), answers)
+    figures = {
+        "people": len(forgotten.people),
+        "gone": forgotten.gone,
+        "left": len(forgotten.left),
+    }
+    code = forgotten.exit_code if forgotten.agreed else ExitCode.DONE
+    return Outcome(exit_code=code, text=answers.text, result=forgotten, figures=figures)
+
+
+def readmit(
+    user_ids: Iterable[str],
+    *,
+    show_user_ids: bool = False,
+    settings: Settings | None = None,
+    **options: Unpack[LedgerOptions],
+) -> Outcome[Readmitted]:
+    """Allow forgotten people to be enrolled again, as `enroll forget --readmit` does, without a
+    call. Raises EnrollError."""
+    given = {**options, "show_user_ids": show_user_ids}
+    values, _ = _session("forget", ForgetSettings, given, None, settings)
+    answers = Answers(yes=True)
+    done = readmit_people(ForgetSettings(**{**values, "readmitted": _listed(user_ids)}), answers)
+    figures = {"people": len(done.people), "others": len(done.others)}
+    return Outcome(exit_code=ExitCode.DONE, text=answers.text, result=done, figures=figures)
+
+
+def _session(
+    command: str,
+    kind: type[Any],
+    given: Mapping[str, Any],
+    credentials: CredentialsLike,
+    settings: Settings | None,
+) -> tuple[dict[str, Any], CredentialsLike]:
+    """The values of a command's settings, with the ledger that is meant, and the credentials."""
+    names = {*kind.__dataclass_fields__, "credentials"} - {"in_use", "summary", "accept"}
+    values = taken(command, settings, given, names=names)
+    of_settings = values.pop("credentials", None)
+    credentials = of_settings if credentials is None else credentials
+    return session_values(values, credentials, settings), credentials
+
+
+def _listed(user_ids: Iterable[str]) -> list[str]:
+    """Ids as a list; one alone, which is a text, would be taken for its letters."""
+    return [user_ids] if isinstance(user_ids, str) else list(user_ids)
+
+
+@contextmanager
+def _people(user_ids: UserIds | None) -> Iterator[Path | None]:
+    """The file of user ids, which is there within the context if they were given themselves."""
+    if user_ids is None or isinstance(user_ids, str | os.PathLike):
+        yield None if user_ids is None else Path(user_ids)
+        return
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="enroll-", suffix=".csv", newline="", encoding="utf-8"
+    ) as file:
+        writer = csv.writer(file)
+        writer.writerows([["user_id"], *([user_id] for user_id in user_ids)])
+        file.flush()
+        yield Path(file.name)

@@ -1,0 +1,235 @@
+"""Rows in memory as a manifest: a private file beside the ledger, for as long as a command runs."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import fcntl
+import math
+import numbers
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from enroll.errors import LedgerBusyError, LocalError, UsageError
+from enroll.manifest.scan import ANYWHERE
+from enroll.ownership import make_folder
+from enroll.visible import path_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A person to enroll: `user_id`, `user_data`, and the photo as a path or as its bytes.
+
+    A relative path starts at the current folder, or at `images` if that is given; then no photo may
+    be outside of it. Without a photo the row ends as
+    `invalid`.
+    """
+
+    user_id: str
+    user_data: str = ""
+    photo: str | os.PathLike[str] | bytes | None = field(default=None, repr=False)
+
+
+Rows: TypeAlias = "str | os.PathLike[str] | Iterable[Row] | pd.DataFrame"
+"""What can be enrolled: a manifest's path, rows, or a DataFrame with the columns `user_id`, `image`
+(paths or bytes) and perhaps `user_data`."""
+
+BYTES = (bytes, bytearray, memoryview)
+
+
+def is_path(rows: Rows) -> bool:
+    """Whether it is the path of a manifest."""
+    return isinstance(rows, str | os.PathLike)
+
+
+@contextmanager
+def manifest_of(
+    rows: Rows, *, ledger: Path | None, images: Path | None
+) -> Iterator[tuple[Path, Path | None]]:
+    """The path of a manifest with these rows, which exists within the context, and the folder of
+    its photos, None for the default.
+
+    It is always the same one beside the `ledger`, so that tomorrow's rows are compared as quickly
+    as tomorrow's export would be; without a ledger it is anywhere. Photos given as bytes are in it,
+    so they are known by their content. Raises UsageError for rows that are none, LedgerBusyError if
+    another run has the file, and LocalError.
+    """
+    if isinstance(rows, str | os.PathLike):
+        yield Path(rows), images
+        return
+    wanted = _rows_of(rows)
+    if ledger is None:
+        with tempfile.TemporaryDirectory(prefix="enroll-") as folder:
+            path = Path(folder) / "rows.csv"
+            with _held(path, wanted, images) as folder_of_photos:
+                yield path, folder_of_photos
+        return
+    path = ledger.with_name(f"{ledger.name}.rows.csv")
+    with _held(path, wanted, images) as folder_of_photos:
+        yield path, folder_of_photos
+
+
+def _rows_of(rows: Any) -> Iterator[Row]:
+    if hasattr(rows, "itertuples") and hasattr(rows, "columns"):
+        return _of_frame(rows)
+    try:
+        return map(_checked, rows)
+    except TypeError:
+        raise UsageError(
+            f"A {type(rows).__name__} is neither the path of a manifest, nor rows, nor a DataFrame."
+        ) from None
+
+
+def _checked(row: Any) -> Row:
+    if isinstance(row, Row):
+        return row
+    raise UsageError(
+        f"Rows have to be of the class enroll.Row, and one is of the class {type(row).__name__}."
+    )
+
+
+def _of_frame(frame: pd.DataFrame) -> Iterator[Row]:
+    names = [str(name) for name in frame.columns]
+    missing = [name for name in ("user_id", "image") if name not in names]
+    if missing:
+        raise UsageError(
+            f"The DataFrame has no column {' and none '.join(missing)}; it has "
+            f"{', '.join(names) or 'none'}. Rename its columns to user_id, user_data and image."
+        )
+    places = [names.index(name) for name in ("user_id", "image")]
+    text = names.index("user_data") if "user_data" in names else None
+    for cells in frame.itertuples(index=False, name=None):
+        user_id, photo = (cells[place] for place in places)
+        yield Row(user_id, "" if text is None else cells[text], photo)
+
+
+def _write(file: IO[str], rows: Iterator[Row], path: Path, images: Path | None) -> bool:
+    """Write the rows; returns whether their photos are inside. Raises LocalError, and UsageError
+    where some photos are paths and others bytes."""
+    first: list[Row] = []
+    for row in rows:
+        first.append(row)
+        if not _is_missing(row.photo):
+            break
+    inside = bool(first) and isinstance(first[-1].photo, BYTES)
+    folder = Path.cwd() if images is None else None
+    writer = csv.writer(file)
+    lines = (
+        [
+            _text(row.user_id, number),
+            _text(row.user_data, number),
+            _photo_text(row.photo, number, inside=inside, folder=folder),
+        ]
+        for number, row in enumerate(chain(first, rows), 1)
+    )
+    header = ["user_id", "user_data", "photo_base64" if inside else "image"]
+    for line in chain([header], lines):
+        try:
+            writer.writerow(line)
+        except OSError as error:
+            raise _not_written(path, error) from error
+    try:
+        file.flush()
+    except OSError as error:
+        raise _not_written(path, error) from error
+    return inside
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is empty, as a DataFrame has it: None, NaN or NA."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or _is_na(value)
+
+
+def _is_na(value: Any) -> bool:
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def _photo_text(photo: Any, number: int, *, inside: bool, folder: Path | None) -> str:
+    """A photo's cell: its bytes as Base64 text, or its path, below `folder` if that is given."""
+    if _is_missing(photo):
+        return ""
+    if isinstance(photo, BYTES):
+        if inside:
+            return base64.b64encode(photo).decode()
+    elif not isinstance(photo, str | os.PathLike):
+        raise UsageError(
+            f"The photo of row {number:,} is a {type(photo).__name__}. Give a path or bytes."
+        )
+    elif not inside:
+        path = os.fspath(photo)
+        return str(folder / path) if path and folder is not None else path
+    raise UsageError(
+        f"The photo of row {number:,} is {'a path' if inside else 'bytes'}, and the ones before it "
+        f"are {'bytes' if inside else 'paths'}. Give all of them in the same way."
+    )
+
+
+def _text(value: Any, number: int) -> str:
+    if isinstance(value, str):
+        return value
+    if _is_missing(value):
+        return ""
+    if isinstance(value, numbers.Integral) and type(value).__name__ not in ("bool", "bool_"):
+        return str(value)
+    raise UsageError(
+        f"Row {number:,} has {value!r}, a {type(value).__name__}, where text belongs. Convert it "
+        "first: a number has probably lost zeros, or gained a fraction."
+    )
+
+
+def _private(path: Path) -> IO[str]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
+
+
+@contextmanager
+def _held(path: Path, rows: Iterator[Row], images: Path | None) -> Iterator[Path | None]:
+    """Write the rows to a file that no other process has; it is removed in the end. What a killed
+    process left is written over."""
+    try:
+        make_folder(path.parent)
+        file = _locked(path)
+    except BlockingIOError as error:
+        raise LedgerBusyError(
+            f"Another run enrolls rows from {path_text(path)}. Wait until it ends."
+        ) from error
+    except OSError as error:
+        raise _not_written(path, error) from error
+    with file:  # as long as it is open, it is locked
+        try:
+            inside = _write(file, rows, path, images)
+            yield None if inside else images or ANYWHERE
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _not_written(path: Path, error: OSError) -> LocalError:
+    return LocalError(
+        f"The rows cannot be written to {path_text(path)}: {error.strerror}. Make room, or choose "
+        "another place for the ledger."
+    )
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        file = _private(path)
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    file.truncate(0)
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # its owner removed it in between

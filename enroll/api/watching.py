@@ -1,0 +1,209 @@
+"""Follows a command for its caller: log lines, callbacks, cancelling, and answers to questions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+from enroll import clock
+from enroll.api.reports import NotDoneError
+from enroll.commands.run_opening import Destination
+from enroll.errors import ExitCode
+from enroll.ledger import shown_path
+from enroll.model import Candidate, Entry, Fault, Status
+from enroll.report.console import Console
+from enroll.session.tally import Tally
+from enroll.settings import RunSettings
+from enroll.text.logs import LOGGER, LastingStream, log
+
+LOGGER.addHandler(logging.NullHandler())
+
+T = TypeVar("T")
+
+STATS_SECONDS = 60.0
+"""How often progress is logged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is: `done` of `due` rows, which is at most so many until the whole manifest was
+    `compared`. `enrolled` were enrolled by this run; `bad` rows of the manifest are rejected,
+    invalid, failed or held. `seconds` have passed since the run began."""
+
+    done: int
+    due: int
+    compared: bool
+    enrolled: int
+    bad: int
+    seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+OnRow = Callable[[Entry], None]
+
+
+class Watch(Console):
+    """Logs what the command logs, and calls back. What a callback raises ends the run gracefully,
+    and goes on once the run has been closed."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        on_progress: OnProgress | None,
+        on_row: OnRow | None,
+        cancel: Event | None,
+        show_user_ids: bool,
+    ) -> None:
+        self._null = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # see `close`
+        super().__init__(
+            settings,
+            LastingStream(self._null),
+            progress=False,
+            stats=STATS_SECONDS,
+            quiet=True,
+            show_user_ids=show_user_ids,
+        )
+        self._on_progress = on_progress
+        self._on_row = on_row
+        self._cancel = cancel
+        self._interrupt: Callable[[int], None] | None = None
+        self._started = clock.monotonic()
+        self._last: Tally | None = None
+        self._heeded = False
+        self._root = ""
+        self.error: BaseException | None = None
+        """What a callback has raised."""
+
+    def close(self) -> None:
+        """Release what it has open."""
+        self._null.close()
+
+    def check(self) -> None:
+        """Raise NotDoneError if the command was cancelled before it began."""
+        if self._cancel is not None and self._cancel.is_set():
+            raise NotDoneError("Cancelled before anything was sent.", ExitCode.INTERRUPTED)
+
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        self.check()
+        super().connecting(endpoint, credentials)
+
+    def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
+        self._interrupt = interrupt
+        self._root = destination.store.root
+        super().opened(destination, interrupt)
+        self._heed()
+
+    def scanned(self, tally: Tally) -> None:
+        super().scanned(tally)
+        self._report(tally)
+
+    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        super().finished(row, status, code, message)
+        if self._on_row is not None:
+            known = row.row
+            self._call(
+                self._on_row,
+                Entry(
+                    user_id=known.user_id,
+                    user_data=known.user_data,
+                    image=shown_path(known.path, self._root),
+                    status=status,
+                    error=str(code),
+                    message=message,
+                ),
+            )
+        self._heed()
+
+    def warned(self, row: Candidate, fault: Fault) -> None:
+        super().warned(row, fault)
+        self._heed()
+
+    def ticked(self, tally: Tally) -> None:
+        super().ticked(tally)
+        self._report(tally)
+
+    def waits(self, what: str) -> None:
+        super().waits(what)
+        self._heed()
+
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        super().unreached(seconds, code, because)
+        self._heed()
+
+    def closed(self) -> None:
+        super().closed()
+        if self._last is not None:
+            self._report(self._last)
+
+    def _report(self, tally: Tally) -> None:
+        self._last = tally
+        if self._on_progress is not None:
+            progress = Progress(
+                done=tally.done,
+                due=max(tally.expected, tally.done),
+                compared=tally.scanned,
+                enrolled=tally.enrolled_now,
+                bad=tally.bad,
+                seconds=clock.monotonic() - self._started,
+            )
+            self._call(self._on_progress, progress)
+        self._heed()
+
+    def _call(self, callback: Callable[[T], None], value: T) -> None:
+        if self.error is not None:
+            return
+        try:
+            callback(value)
+        except BaseException as error:  # noqa: BLE001  # KeyboardInterrupt, too; raised in the end
+            self.error = error
+
+    def _heed(self) -> None:
+        """End the run if that is wanted. Nothing more is sent, and what is in flight ends."""
+        if self.error is None and not (self._cancel is not None and self._cancel.is_set()):
+            return
+        if self._interrupt is not None:
+            if not self._heeded:
+                self._heeded = True
+                self._interrupt(signal.SIGINT)
+        else:  # the service is being waited for, so nothing was sent
+            self.check()
+
+
+class Answers:
+    """Stands for a person at a terminal: logs and keeps what is shown, and answers every question
+    with `yes` or no."""
+
+    def __init__(self, *, yes: bool) -> None:
+        self._yes = yes
+        self._lines: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """What was shown."""
+        return "\n".join(self._lines)
+
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        log(
+            "connecting",
+            f"calling {endpoint} with {credentials}",
+            {"endpoint": endpoint, "credentials": credentials},
+        )
+
+    def say(self, *lines: str) -> None:
+        self._lines += lines
+        for line in filter(str.strip, lines):
+            log("said", line, {})
+
+    def progress(self, done: int, what: str) -> None:
+        """Nothing: the lines are enough."""
+
+    def confirm(self, question: str) -> bool:
+        log("asked", f"{question} {'yes' if self._yes else 'no'}", {})
+        return self._yes
