@@ -541,3 +541,23 @@ def test_leavers_absent_for_the_first_time_are_said_to_be_among_the_others() -> 
         "2",
         "of these leavers are absent for the first time",
     ]
+
+
+def test_a_good_photo_in_the_place_of_one_that_could_not_be_enrolled_is_told_of(
+    archive: Archive, tmp_path: Path
+) -> None:
+    archive.people(70)
+    bad = archive.folder / "70.jpg"
+    good, broken = bad.read_bytes(), b"no photo"
+    bad.write_bytes(broken)
+    assert archive.sync().exit_code is ExitCode.SOME_ROWS_FAILED
+    differences = tmp_path / "differences.csv"
+    settings = archive.sync_settings(differences=differences)
+    (found,) = preview(settings)
+    assert (found.counted.added, read_csv(differences)) == (0, [])
+    bad.write_bytes(good)
+    differences.unlink()
+    (found,) = preview(settings)
+    assert found.counted.joiners == 1
+    assert [line["image"] for line in read_csv(differences)] == ["70.jpg"]
+    assert archive.sync().exit_code is ExitCode.DONE

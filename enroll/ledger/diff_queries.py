@@ -234,20 +234,22 @@ _NO_PHOTO = "PHOTO_MISSING"
 @cache
 def _accepted_before() -> ColumnElement[bool]:
     """Condition: an earlier run was to enroll this row as it is, and has not reached it or found
-    that it cannot be enrolled."""
+    that it cannot be enrolled. In place of a photo that could not be, there may be a good one."""
     of_row = s.face.alias("of_row")
+    same_photo = s.manifest_row.c.sha256 == s.row.c.sha256
+    unread = and_(s.manifest_row.c.sha256.is_(None), of_row.c.status.in_([*DUE, *OPEN]))
     open_yet = exists(
         select(literal(1)).where(
             of_row.c.face_id == s.row.c.face_id,
             of_row.c.status.not_in([*IN_THE_LIBRARY, Status.REMOVED.value]),
+            or_(same_photo, unread),
         )
     )
-    unread = or_(s.manifest_row.c.sha256.is_(None), s.manifest_row.c.sha256 == s.row.c.sha256)
     # No guard has judged a row that a run has only seen, or one whose photo was missing.
     judged = and_(
         s.row.c.code != _NO_PHOTO, or_(s.row.c.status.not_in(DUE), by_a_sync(s.row.c.run))
     )
-    known = or_(and_(s.row.c.face_id.is_(None), judged), and_(open_yet, unread))
+    known = or_(and_(s.row.c.face_id.is_(None), judged), open_yet)
     return exists(select(literal(1)).select_from(s.row).where(SAME_ROW, known))
 
 
