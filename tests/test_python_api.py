@@ -24,6 +24,7 @@ from enroll import Row
 from enroll.api import options
 from enroll.cli import cli
 from enroll.sandbox import Sandbox
+from enroll.settings import RunSettings, SyncSettings
 
 PUBLIC = {
     "Credentials": "(api_key, api_secret, origin)",
@@ -124,6 +125,11 @@ def test_every_option_is_one_of_its_command() -> None:
         assert found is not None
         known = {one.name for one in found.params}
         assert set(getattr(options, name).__annotations__) <= known, name
+    # And every setting of a run can be given, in the signature or as an option.
+    named = set(inspect.signature(enroll.run).parameters) | options.OURS
+    assert set(RunSettings.__dataclass_fields__) - named == set(options.RunOptions.__annotations__)
+    of_sync = set(SyncSettings.__dataclass_fields__) - named - {"limit", "sample", "seed"}
+    assert of_sync == set(options.SyncOptions.__annotations__)
 
 
 def test_the_function_run_is_not_replaced_by_the_package_of_its_name() -> None:
@@ -258,6 +264,9 @@ def test_plan_and_a_dry_run_send_nothing(archive: Archive) -> None:
     tried = enroll.run(rows, dry_run=True, **given(archive))
     assert str(tried).splitlines()[1:] == str(planned).splitlines()[1:]
     assert [row.status.value for row in tried.rows()] == ["pending", "pending"]
+    # A cell of an ordinary manifest holds no photo of more than 6 MB.
+    rows = [Row("u1", photo=bytes(6_300_000))]
+    assert enroll.plan(rows).to_dict()["errors"] == {"PHOTO_NOT_AN_IMAGE": 1}
     assert (enrolled(archive), archive.ledger.exists()) == ([], False)
 
 
@@ -267,12 +276,17 @@ def test_rows_that_are_none_are_refused_before_anything_is_sent(archive: Archive
         ([("u0", "", "0.jpg")], "of the class enroll.Row, and one is of the class tuple"),
         ([Row("u0", photo="0.jpg"), Row("u1", photo=b"x")], "photo of row 2 is bytes, and"),
         ([Row("u0", photo=3)], "photo of row 1 is a int"),  # type: ignore[arg-type]
+        ([Row("u0\0", photo="0.jpg")], "row 1 is not UTF-8, or has a NUL"),
+        ([Row("u0", photo="\udcff.jpg")], "row 1 is not UTF-8, or has a NUL"),
+        ([Row("u0", photo=bytes((64 << 20) + 1))], "row 1 has 67,108,865 bytes"),
         (7, "A int is neither the path"),
         (frame, "Row 1 has 7.0, a float, where text belongs"),
         (frame.rename(columns={"image": "path"}), "no column image; it has user_id, path"),
     ):
         with pytest.raises(enroll.EnrollError, match=said):
             enroll.run(rows, **given(archive))  # type: ignore[arg-type]
+    with pytest.raises(enroll.EnrollError, match=r"Settings.from_toml\(\)"):
+        enroll.run([], settings="enroll.toml", **given(archive))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="unexpected keyword argument 'limits'"):
         enroll.run([], limits=1, **given(archive))  # type: ignore[call-arg]
     with pytest.raises(enroll.EnrollError, match="group_id is needed"):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar
 from enroll.cli.command import file_settings, option_values
 from enroll.credentials import credentials_are_fixed, credentials_files, read_credentials
 from enroll.errors import UsageError
-from enroll.model import Credentials
+from enroll.model import Credentials, Role
 from enroll.settings import (
     DEFAULT_ENDPOINT,
     Bound,
@@ -183,6 +183,8 @@ def taken(
         if name not in names:
             raise TypeError(f"{command}() got an unexpected keyword argument {name!r}")
     values: dict[str, Any] = {}
+    if not isinstance(settings, Settings | None):
+        raise UsageError("settings is not enroll.Settings. Read a file with Settings.from_toml().")
     if settings is not None:
         known = option_values(command, settings.values, origin=str(settings.file or "settings"))
         values = {name: value for name, value in known.items() if name in names}
@@ -250,6 +252,8 @@ def run_settings(
         for name in ("columns", "sheet", "header_row", "photo", "id_from"):
             values.pop(name, None)
         values |= {"encoding": "utf-8", "delimiter": ","}
+        if values["images"] is None:  # photos as bytes; named, so that cells may be as long as any
+            values["columns"] = {Role.PHOTO_BASE64: Role.PHOTO_BASE64.value}
     return kind(
         manifest=manifest,
         results=None if results == NOWHERE else results,

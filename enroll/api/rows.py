@@ -18,7 +18,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from enroll.errors import LedgerBusyError, LocalError, UsageError
 from enroll.manifest.scan import ANYWHERE
+from enroll.model import is_utf8
 from enroll.ownership import make_folder
+from enroll.photos import LARGEST_FILE
 from enroll.visible import path_text
 
 if TYPE_CHECKING:
@@ -157,25 +159,31 @@ def _photo_text(photo: Any, number: int, *, inside: bool, folder: Path | None) -
     """A photo's cell: its bytes as Base64 text, or its path, below `folder` if that is given."""
     if _is_missing(photo):
         return ""
-    if isinstance(photo, BYTES):
-        if inside:
-            return base64.b64encode(photo).decode()
-    elif not isinstance(photo, str | os.PathLike):
+    given = "bytes" if isinstance(photo, BYTES) else "a path"
+    if given == "a path" and not isinstance(photo, str | os.PathLike):
         raise UsageError(
             f"The photo of row {number:,} is a {type(photo).__name__}. Give a path or bytes."
         )
-    elif not inside:
-        path = os.fspath(photo)
+    if inside is not (given == "bytes"):
+        before = "bytes" if inside else "paths"
+        raise UsageError(
+            f"The photo of row {number:,} is {given}, and the ones before it are {before}. Give "
+            "all of them in the same way."
+        )
+    if not inside:
+        path = _plain(os.fspath(photo), number)
         return str(folder / path) if path and folder is not None else path
-    raise UsageError(
-        f"The photo of row {number:,} is {'a path' if inside else 'bytes'}, and the ones before it "
-        f"are {'bytes' if inside else 'paths'}. Give all of them in the same way."
-    )
+    if len(photo) > LARGEST_FILE:
+        raise UsageError(
+            f"The photo of row {number:,} has {len(photo):,} bytes; more than {LARGEST_FILE:,} are "
+            "not read. Shrink it."
+        )
+    return base64.b64encode(photo).decode()
 
 
 def _text(value: Any, number: int) -> str:
     if isinstance(value, str):
-        return value
+        return _plain(value, number)
     if _is_missing(value):
         return ""
     if isinstance(value, numbers.Integral) and type(value).__name__ not in ("bool", "bool_"):
@@ -186,9 +194,16 @@ def _text(value: Any, number: int) -> str:
     )
 
 
+def _plain(text: Any, number: int) -> str:
+    """The text, if a manifest can hold it."""
+    if isinstance(text, str) and "\0" not in text and is_utf8(text):
+        return text
+    raise UsageError(f"A text of row {number:,} is not UTF-8, or has a NUL character. Correct it.")
+
+
 def _private(path: Path) -> IO[str]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    return os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
+    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
 
 
 @contextmanager

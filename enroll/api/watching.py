@@ -76,7 +76,7 @@ class Watch(Console):
         self._interrupt: Callable[[int], None] | None = None
         self._started = clock.monotonic()
         self._last: Tally | None = None
-        self._heeded = False
+        self._heeded = self._interrupted = False
         self._root = ""
         self.error: BaseException | None = None
         """What a callback has raised."""
@@ -161,12 +161,15 @@ class Watch(Console):
             return
         try:
             callback(value)
-        except BaseException as error:  # noqa: BLE001  # KeyboardInterrupt, too; raised in the end
+        except KeyboardInterrupt:  # which ends a run at any other place in the same way
+            self._interrupted = True
+        except BaseException as error:  # noqa: BLE001  # raised in the end
             self.error = error
 
     def _heed(self) -> None:
         """End the run if that is wanted. Nothing more is sent, and what is in flight ends."""
-        if self.error is None and not (self._cancel is not None and self._cancel.is_set()):
+        cancelled = self._cancel is not None and self._cancel.is_set()
+        if not (cancelled or self._interrupted or self.error is not None):
             return
         if self._interrupt is not None:
             if not self._heeded:
