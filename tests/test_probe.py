@@ -140,6 +140,7 @@ def test_a_service_that_finds_no_face_in_drawings_leaves_facts_unchecked(tmp_pat
         done = command(*PROBE, "--portrait", "landscape.jpg", "--json")
         assert done.code == ExitCode.ENDED_EARLY, done
         unchecked = differing(json.loads(done.out))
+        assert unchecked["faces"] == "no two faces could be added"
         assert (
             "NO_FACE_FOUND: give one of a person with --portrait" in unchecked["user_id_accepted"]
         )
@@ -204,6 +205,7 @@ def test_the_library_is_removed_when_the_service_fails_on_the_way(tmp_path: Path
         box.script(["refused"] * 40, call="list")
         done = command(*PROBE)
         assert done.code == ExitCode.UNREACHED, done
+        assert "was removed." in done.err
         assert libraries(box) == ["staff"]
 
 
@@ -278,3 +280,14 @@ def test_the_command_plays_a_profile(tmp_path: Path, command: Command) -> None:
     assert facts["score_field"] == "score"
     assert facts["no_face"] == "412 NOBODY"
     assert done.code == ExitCode.SOME_ROWS_FAILED
+
+
+def test_a_service_that_shows_no_new_face_is_waited_for_within_the_calls(tmp_path: Path) -> None:
+    with probed(tmp_path, search_lag=1000.0, parallel=30) as (box, command):
+        done = command(*PROBE, "--json")
+        told = json.loads(done.out)
+        assert (done.code, libraries(box)) == (ExitCode.SOME_ROWS_FAILED, ["staff"]), done
+        assert told["calls"] == total(box) <= MOST_CALLS
+        assert {"visible_in_search", "visible_in_list", "self_score"} <= set(differing(told))
+        facts = {one["name"] for one in told["facts"]}
+        assert {"parallel", "free_fields"} <= facts, facts

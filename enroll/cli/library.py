@@ -122,7 +122,7 @@ def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
         if as_json:
             say_json(probe_json(report))
         else:
-            say(*probe_lines(report))
+            say(*probe_lines(report), wrap=False)  # a table that is wider than 80 columns
     if profile is not None:
         write_profile(report, profile)
     return report.exit_code

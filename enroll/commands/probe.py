@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from enroll.commands.probe_calls import MOST_CALLS, ProbeCalls, RawCall, as_jpeg, median, padded
-from enroll.commands.probe_facts import Fact, Observed, Outcome, Photos, Prober
+from enroll.commands.probe_facts import Prober
+from enroll.commands.probe_notes import Fact, Observed, Outcome
+from enroll.commands.probe_rules import Photos
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.facesearch.answers import LIBRARY_CODES
 from enroll.model import Answer, CallKind, Credentials, Library, Unusable, Verdict
@@ -35,7 +37,7 @@ OLD_SECONDS = 3600.0
 MOST_LIBRARIES = 10
 """Libraries of an account, by the vendor's page."""
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 """How long the first call waits for a service that is away or has no slot for it."""
 
 LONGEST_SIDE = 1024
@@ -201,18 +203,22 @@ def _probed(calls: ProbeCalls, photos: Photos, old: Sequence[str]) -> ProbeRepor
     group_id = f"{PREFIX}{began.strftime(_TIME)}-{secrets.token_hex(4)}"
     data = f"made by enroll probe {_this_machine()} {os.getpid()}"
     prober = Prober(calls, group_id, photos, data=data)
-    left = ""
+    left, failure = "", None
     try:
         prober.check()
+    except ServiceError as error:
+        failure = error
     finally:
         if prober.created:
             answer, left = _remove(calls, group_id)
             if answer is not None:
                 prober.removed(answer)
+    if failure is not None:
+        raise type(failure)(f"{failure} {removal(group_id, left)}") from failure
     return ProbeReport(
         endpoint=calls.connection.endpoint,
         group_id=group_id,
-        facts=tuple(prober.facts),
+        facts=tuple(prober.notes.facts),
         observed=prober.observed,
         calls=calls.made,
         seconds=median(calls.seconds),
@@ -221,6 +227,16 @@ def _probed(calls: ProbeCalls, photos: Photos, old: Sequence[str]) -> ProbeRepor
         cleaned=cleaned,
         left=left,
         signal=calls.signal,
+    )
+
+
+def removal(group_id: str, left: str) -> str:
+    """What became of a probe's library; `left` says why it may still be there."""
+    if not left:
+        return f"The library {group_id} was removed."
+    return (
+        f"The library {group_id} could not be removed ({left.rstrip('.')}). The next `enroll "
+        f"probe` removes it, or `enroll library delete --force --group-id {group_id}` does."
     )
 
 

@@ -43,7 +43,8 @@ class RawCall:
     """A call as it is sent, which may break the service's rules.
 
     `both` sends the photo as `image` and as `file`. `expired` is for how many seconds the signature
-    has been expired, 0 for a valid one; `forged` signs with another secret.
+    has been expired, 0 for a valid one; `forged` signs with another secret. One that is made `once`
+    is not repeated if its answer is lost.
     """
 
     kind: CallKind
@@ -53,6 +54,7 @@ class RawCall:
     both: bool = False
     expired: int = 0
     forged: bool = False
+    once: bool = False
 
 
 class ProbeCalls:
@@ -82,18 +84,18 @@ class ProbeCalls:
         self.signal = signal_number
 
     def make(self, call: RawCall, *, cleans_up: bool = False) -> Answer:
-        """Make a call and return its answer. One that the account had no slot for, or that was not
-        answered although it changes nothing, is made again a few times.
+        """Make a call and return its answer. One that the account had no slot for is made again a
+        few times, and one whose answer is lost once more, if it may be repeated.
 
         Raises StoppedError, and ServiceError if the service is away.
         """
-        changes = call.kind in (CallKind.ADD, CallKind.CREATE, CallKind.DELETE)
         for tries in range(1, TRIES + 1):
             if not cleans_up:
                 self._check()
             answer = self._make_once(call)
             again = answer.verdict in (Verdict.REFUSED, Verdict.NOT_SENT, Verdict.BLOCKED)
-            again |= answer.verdict is Verdict.UNKNOWN and not changes and not answer.raw
+            if answer.verdict is Verdict.UNKNOWN:
+                again = cleans_up or (tries == 1 and not call.once)
             if not again or tries == TRIES or (self.made >= MOST_CALLS and cleans_up):
                 break
             self.wait(answer.retry_after or TRY_AGAIN_SECONDS, cleans_up=cleans_up)

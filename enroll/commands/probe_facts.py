@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from enroll import clock
@@ -14,10 +12,24 @@ from enroll.commands.probe_calls import (
     ProbeCalls,
     RawCall,
     StoppedError,
-    as_gif,
     padded,
     probe_photo,
     resized,
+)
+from enroll.commands.probe_notes import SCORES, Notes, Observed, Outcome, said
+from enroll.commands.probe_rules import (
+    LONGEST_ID,
+    LONGEST_TEXT,
+    NO_TOKEN,
+    OTHER,
+    TEXT,
+    USER,
+    Photos,
+    Rule,
+    argument_rules,
+    number_rules,
+    picture_rules,
+    signature_rules,
 )
 from enroll.errors import ServiceError
 from enroll.expiry import DEFAULT_SETTLE_AFTER
@@ -30,55 +42,13 @@ from enroll.facesearch import (
     library,
     next_start,
 )
-from enroll.facesearch.answers import CREDENTIAL_CODES, LIBRARY_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.model import Answer, CallKind, LibraryFace, Photo, SendAs, Verdict
 from enroll.session.library_faces import NO_FACE_FOUND, SEARCH_THRESHOLD
 from enroll.settings import DEFAULT_MAX_BYTES, DEFAULT_MAX_SIDE
 
-
-class Outcome(StrEnum):
-    """Whether a fact is as documented."""
-
-    HOLDS = "holds"
-    DIFFERS = "differs"
-    UNCHECKED = "unchecked"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """One fact: its stable name, and what is documented and what was observed, in words."""
-
-    name: str
-    documented: str
-    observed: str
-    outcome: Outcome
-
-
-@dataclass(slots=True)
-class Observed:
-    """What a stand-in needs to behave likewise; None where it was not observed.
-
-    `errors` are status and error text by what the documentation has instead (`BAD_ARGUMENTS:
-    user_id`). `visible_after` is the seconds until search and list showed a new face. Sizes are
-    those of the largest request and the sides of pictures that were accepted or refused.
-    """
-
-    score_field: str | None = None
-    self_score: float | None = None
-    visible_after: float | None = None
-    parallel: int | None = None
-    max_start: int | None = None
-    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
-    accepted_bytes: int | None = None
-    refused_bytes: int | None = None
-    accepted_sides: list[int] = field(default_factory=list)
-    refused_sides: list[int] = field(default_factory=list)
-
-
 SMALLEST_SIDE = 48
 """Pixels, as the vendor's other products have it; `DEFAULT_MAX_SIDE` is the largest."""
-LONGEST_ID = 48
-LONGEST_TEXT = 128
 DOCUMENTED_REQUEST_BYTES = 2 * 1024 * 1024
 BURST = 16
 """Calls that are made at the same time, if so many are left."""
@@ -88,49 +58,15 @@ LONGEST_WAIT = sum(LOOKS)
 CLOCK_SECONDS = 300.0
 """How far the time of a new face may be from now and still be milliseconds since 1970."""
 
-_USER, _OTHER = "probe-%@#&_1", "P" * LONGEST_ID
-"""Every sign that a user_id may have, and the most bytes."""
-_TEXT = "é" * LONGEST_TEXT
-"""Twice as many bytes as characters."""
-_NO_TOKEN = "0" * 32
-
-_ANSWER = frozenset({"request_id", "time_used"})
 _LIBRARY = frozenset({"group_id", "group_name", "group_data", "model_version"})
 _FACE = frozenset({"face_token", "user_id", "user_data", "add_time"})
-_SCORES = ("confidence", "score")
-
-Reading = Callable[[Answer], object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A call that breaks a rule, and the codes with which the service is to refuse it.
-
-    `instead` is how the stand-in refuses it: code and detail.
-    """
-
-    name: str
-    call: RawCall
-    codes: Sequence[str]
-    status: int = 400
-    instead: str = ""
-    with_face: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Photos:
-    """JPEGs of two faces, or twice of one, and a picture without a face."""
-
-    one: bytes
-    other: bytes
-    nobody: bytes
 
 
 class Prober:
     """Checks the facts one after the other in the library `group_id`, which it creates."""
 
     def __init__(self, calls: ProbeCalls, group_id: str, photos: Photos, *, data: str) -> None:
-        self.facts: list[Fact] = []
+        self.notes = Notes()
         self.observed = Observed()
         self.created = False
         """Whether the library may exist."""
@@ -150,16 +86,16 @@ class Prober:
             for part in parts:
                 part()
         except StoppedError:
-            self._note("all", "every fact", "the probe ended early", Outcome.UNCHECKED)
+            self.notes.note("all", "every fact", "the probe ended early", Outcome.UNCHECKED)
 
     def removed(self, answer: Answer) -> None:
         """Take in the answer to the call that removed the library, and what concerns all calls."""
-        self._fields("free", answer, {"group_id"})
+        self.notes.fields("free", answer, {"group_id"})
         bare = {code or "success": n for code, n in self._calls.bare.items()}
         for code in (*CREDENTIAL_CODES, "API_NOT_FOUND", "HTTP_413", "HTTP_429"):
             bare.pop(code, None)
         seen = ", ".join(f"missing after {code}" for code in bare) or "in every answer"
-        self._judge("request_id", "request_id and time_used", seen, holds=not bare)
+        self.notes.judge("request_id", "request_id and time_used", seen, holds=not bare)
 
     # The library
 
@@ -173,12 +109,12 @@ class Prober:
         created = self._make(CallKind.CREATE, fields)
         if created.verdict is not Verdict.APPLIED:
             raise self._calls.connection.failed(created)
-        self._fields("create", created, _LIBRARY)
+        self.notes.fields("create", created, _LIBRARY)
         listed = self._make(CallKind.GROUP_LIST, {}, library=False)
         infos = listed.payload.get("group_infos", [])
         own = [one for one in infos if isinstance(one, dict) and self._is_own(one)]
-        self._fields("group_list", listed, {*_LIBRARY, "add_time"}, own[:1], reading=libraries)
-        self._judge(
+        self.notes.fields("group_list", listed, {*_LIBRARY, "add_time"}, own[:1], reading=libraries)
+        self.notes.judge(
             "library_visible",
             "a new library is in group_list at once",
             "it is" if own else "it is not",
@@ -186,10 +122,10 @@ class Prober:
         )
         info = self._make(CallKind.GROUP_INFO, {})
         items = [info.payload.get("info", {})]
-        self._fields("group_info", info, {*_LIBRARY, "add_time"}, items, reading=library)
+        self.notes.fields("group_info", info, {*_LIBRARY, "add_time"}, items, reading=library)
         times = [str(one.get("add_time", "")) for one in (*own, *items) if isinstance(one, dict)]
         iso = all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", time) for time in times)
-        self._judge(
+        self.notes.judge(
             "library_add_time",
             "ISO 8601, the same in group_list and group_info",
             " and ".join(dict.fromkeys(times)),
@@ -203,35 +139,35 @@ class Prober:
 
     def _people(self) -> None:
         one = probe_photo(self._photos.one)
-        fields = {"user_id": _USER, "user_data": _TEXT, "multi_oriented_detection": "1"}
+        fields = {"user_id": USER, "user_data": TEXT, "multi_oriented_detection": "1"}
         added = self._make(CallKind.ADD, fields, photo=one)
         sent = clock.monotonic()
         self._face_found = added.verdict is Verdict.APPLIED
-        self._accepted("user_id_accepted", "letters, digits, -%@#&_", added)
-        self._accepted("user_data_accepted", f"{LONGEST_TEXT} characters, not bytes", added)
+        self.notes.accepted("user_id_accepted", "letters, digits, -%@#&_", added)
+        self.notes.accepted("user_data_accepted", f"{LONGEST_TEXT} characters, not bytes", added)
         if not self._face_found:
             return
-        self._added.append(_USER)
-        self._fields("add", added, {"group_id", "face_token"})
+        self._added.append(USER)
+        self.notes.fields("add", added, {"group_id", "face_token"})
         self._visibility(added.face_token, one, sent)
         again = self._make(
-            CallKind.ADD, {"user_id": _USER, "user_data": _TEXT}, photo=one, send_as=SendAs.IMAGE
+            CallKind.ADD, {"user_id": USER, "user_data": TEXT}, photo=one, send_as=SendAs.IMAGE
         )
-        self._accepted("image_accepted", "the photo as Base64 in `image`", again)
+        self.notes.accepted("image_accepted", "the photo as Base64 in `image`", again)
         if again.verdict is Verdict.APPLIED:
-            self._added.append(_USER)
-            self._judge(
+            self._added.append(USER)
+            self.notes.judge(
                 "added_twice",
                 "the same photo added twice is two faces",
                 "one face" if again.face_token == added.face_token else "two faces",
                 holds=again.face_token != added.face_token,
             )
         large = probe_photo(padded(self._photos.other, DEFAULT_MAX_BYTES))
-        other = self._make(CallKind.ADD, {"user_id": _OTHER}, photo=large)
-        self._accepted("user_id_longest", f"{LONGEST_ID} bytes", other)
+        other = self._make(CallKind.ADD, {"user_id": OTHER}, photo=large)
+        self.notes.accepted("user_id_longest", f"{LONGEST_ID} bytes", other)
         self._sized(other, "bytes_accepted", f"{DEFAULT_MAX_BYTES:,} bytes", DEFAULT_MAX_BYTES)
         if other.verdict is Verdict.APPLIED:
-            self._added.append(_OTHER)
+            self._added.append(OTHER)
         self._score(one, {added.face_token, again.face_token})
 
     def _visibility(self, token: str, photo: Photo, sent: float) -> None:
@@ -245,13 +181,13 @@ class Prober:
                     searched = kind is CallKind.SEARCH
                     answer = self._make(kind, {"limit": "100"}, photo=photo if searched else None)
                     items = answer.payload.get("results" if searched else "face_tokens")
-                    if token in _values(items, "face_token"):
+                    if token in values_of(items, "face_token"):
                         shown[kind] = began if pause else 0.0
             if len(shown) == 2:
                 break
         for kind in (CallKind.SEARCH, CallKind.LIST):
             after = shown.get(kind)
-            self._judge(
+            self.notes.judge(
                 f"visible_in_{kind}",
                 f"not documented; expected within {DEFAULT_SETTLE_AFTER:g} s",
                 f"not within {LONGEST_WAIT:g} s" if after is None else _soon(after),
@@ -263,16 +199,18 @@ class Prober:
         answer = self._make(CallKind.SEARCH, {"limit": "100", "threshold": "50"}, photo=photo)
         results = answer.payload.get("results")
         items = [one for one in results if isinstance(one, dict)] if results else []
-        self._fields("search", answer, _FACE - {"add_time"}, items, reading=candidates)
+        self.notes.fields("search", answer, _FACE - {"add_time"}, items, reading=candidates)
         numbers = [
             name
             for name, value in (items[0].items() if items else ())
             if type(value) in (int, float) and name != "add_time"
         ]
-        known = [name for name in numbers if name in _SCORES]
+        known = [name for name in numbers if name in SCORES]
         names = " and ".join(numbers) or "none"
-        self._judge("score_field", " or ".join(_SCORES), names, holds=bool(known))
+        self.notes.judge("score_field", " or ".join(SCORES), names, holds=bool(known))
         if not numbers:
+            words = "no score was returned"
+            self.notes.note("self_score", "0 to 100", words, Outcome.UNCHECKED)
             return
         name = (known or numbers)[0]
         self.observed.score_field = name
@@ -281,67 +219,69 @@ class Prober:
         best = mine[0] if mine else None
         good = isinstance(best, int | float) and SEARCH_THRESHOLD <= best <= 100
         self.observed.self_score = float(best) if isinstance(best, int | float) else None
-        self._judge(
+        self.notes.judge(
             "self_score",
             "0 to 100, the photo's own face first",
             f"{best} of itself" if good else f"{best}",
             holds=good and best == scores[0],
         )
         ordered = scores == sorted(scores, reverse=True)
-        self._judge(
+        self.notes.judge(
             "search_order", "best first", "as documented" if ordered else "otherwise", holds=ordered
         )
         few = self._make(CallKind.SEARCH, {"limit": "1"}, photo=photo)
-        count = len(_values(few.payload.get("results"), "face_token"))
-        self._judge("search_limit", "limit=1 returns one face", f"{count}", holds=count == 1)
+        count = len(values_of(few.payload.get("results"), "face_token"))
+        self.notes.judge("search_limit", "limit=1 returns one face", f"{count}", holds=count == 1)
 
     # Pages
 
     def _pages(self) -> None:
         count = len(self._added)
         if count < 2:
+            words = "no two faces could be added"
+            self.notes.note("faces", "all about faces", words, Outcome.UNCHECKED)
             return
         self._calls.wait(min(2 * (self.observed.visible_after or 0.0), LONGEST_WAIT))
         page = {"limit": str(count - 1)}
         first = self._make(CallKind.LIST, {"start": "1", **page})
         items = first.payload.get("face_tokens", [])
-        self._fields("list", first, _FACE, items, reading=faces)
+        self.notes.fields("list", first, _FACE, items, reading=faces)
         try:
             found, following = faces(first), next_start(first)
         except ServiceError as error:
-            self._judge("list_next", "the start of the next page", str(error), holds=False)
+            self.notes.judge("list_next", "the start of the next page", str(error), holds=False)
             return
         documented = f"next={count} after {count - 1} of {count} faces"
-        self._judge("list_next", documented, f"next={following}", holds=following == count)
+        self.notes.judge("list_next", documented, f"next={following}", holds=following == count)
         second = self._make(CallKind.LIST, {"start": str(following or count), **page})
         found += faces(second) if second.verdict is Verdict.APPLIED else []
         last = second.payload.get("next")
-        self._judge("list_end", "no next on the last page", f"next={last}", holds=last is None)
+        self.notes.judge("list_end", "no next on the last page", f"next={last}", holds=last is None)
         self._faces = found
         ids, times = [one.user_id for one in found], [one.add_time for one in found]
         oldest = times == sorted(times) and ids == self._added
-        self._judge(
+        self.notes.judge(
             "list_order", "oldest first", "oldest first" if oldest else "otherwise", holds=oldest
         )
-        text = [one.user_data for one in found if one.user_id == _USER]
-        same = bool(text) and set(text) == {_TEXT}
-        self._judge("user_data_kept", "word for word", "it is" if same else "not", holds=same)
+        text = [one.user_data for one in found if one.user_id == USER]
+        same = bool(text) and set(text) == {TEXT}
+        self.notes.judge("user_data_kept", "word for word", "it is" if same else "not", holds=same)
         near = bool(times) and all(
             abs(time / 1000 - self._calls.now()) < CLOCK_SECONDS for time in times
         )
         shown = f"{times[0]}" if times else "no face"
-        self._judge("add_time", "milliseconds since 1970", shown, holds=near)
-        token = {"face_token": found[0].face_token if found else _NO_TOKEN}
+        self.notes.judge("add_time", "milliseconds since 1970", shown, holds=near)
+        token = {"face_token": found[0].face_token if found else NO_TOKEN}
         info = self._make(CallKind.FACE_INFO, token)
-        self._fields("face_info", info, _FACE, [info.payload.get("info")], reading=face)
+        self.notes.fields("face_info", info, _FACE, [info.payload.get("info")], reading=face)
 
     # Broken rules
 
     def _rules(self) -> None:
-        for rule in _signature_rules(self._group_id):
+        for rule in signature_rules(self._group_id):
             self._rule(rule)
         photo = probe_photo(self._photos.one)
-        for rule in (*_argument_rules(photo), *_number_rules()):
+        for rule in (*argument_rules(photo), *number_rules()):
             self._rule(rule)
         self._far_page()
         self._pictures()
@@ -352,10 +292,10 @@ class Prober:
         self.observe_error(answer, rule)
         if answer.code == NO_FACE_FOUND and rule.with_face and not self._face_found:
             words = "NO_FACE_FOUND came first"
-            self._note(rule.name, documented, words, Outcome.UNCHECKED)
+            self.notes.note(rule.name, documented, words, Outcome.UNCHECKED)
             return answer
         right = answer.code in rule.codes and answer.http_status == rule.status
-        self._judge(rule.name, documented, _said(answer), holds=right)
+        self.notes.judge_call(rule.name, documented, answer, holds=right)
         return answer
 
     def observe_error(self, answer: Answer, rule: Rule) -> None:
@@ -373,10 +313,10 @@ class Prober:
         applied = answer.verdict is Verdict.APPLIED
         if answer.code == "BAD_ARGUMENTS":
             self.observed.max_start = 1000
-        self._judge(
+        self.notes.judge(
             "list_start_1001",
             "start up to 1000; beyond it not documented",
-            _said(answer),
+            said(answer),
             holds=applied or answer.code == "BAD_ARGUMENTS",
         )
 
@@ -386,12 +326,12 @@ class Prober:
         large = self._side("side_4096", DEFAULT_MAX_SIDE, (DEFAULT_MAX_SIDE, 512))
         if NO_FACE_FOUND in (small.code, large.code):
             seen = small if small.code == NO_FACE_FOUND else large
-            self._judge("no_face", f"400 {NO_FACE_FOUND}", _said(seen), holds=True)
+            self.notes.judge("no_face", f"400 {NO_FACE_FOUND}", said(seen), holds=True)
         else:
-            fields = {"user_id": _USER}
+            fields = {"user_id": USER}
             call = RawCall(kind=CallKind.ADD, fields=fields, photo=probe_photo(nobody))
             self._rule(Rule(name="no_face", call=call, codes=[NO_FACE_FOUND]))
-        for rule in self._picture_rules():
+        for rule in picture_rules(self._photos):
             answer = self._rule(rule)
             side = 47 if rule.name == "side_47" else 4097
             if rule.name.startswith("side_"):
@@ -401,10 +341,10 @@ class Prober:
                 )
         length = DOCUMENTED_REQUEST_BYTES + 4096
         photo = probe_photo(padded(self._photos.one, length))
-        answer = self._call(RawCall(kind=CallKind.ADD, fields={"user_id": _USER}, photo=photo))
+        answer = self._call(RawCall(kind=CallKind.ADD, fields={"user_id": USER}, photo=photo))
         refused = answer.code in ("HTTP_413", "IMAGE_FILE_TOO_LARGE")
         documented = "413 Request Entity Too Large above 2 MB"
-        self._judge("bytes_refused", documented, _said(answer), holds=refused)
+        self.notes.judge("bytes_refused", documented, said(answer), holds=refused)
         if answer.verdict is Verdict.APPLIED or answer.code == NO_FACE_FOUND:
             self.observed.accepted_bytes = length
         else:
@@ -413,21 +353,11 @@ class Prober:
     def _side(self, name: str, side: int, size: tuple[int, int]) -> Answer:
         """Send a picture of nobody that has an allowed size."""
         photo = probe_photo(resized(self._photos.nobody, size))
-        answer = self._call(RawCall(kind=CallKind.ADD, fields={"user_id": _USER}, photo=photo))
+        answer = self._call(RawCall(kind=CallKind.ADD, fields={"user_id": USER}, photo=photo))
         taken = answer.code == NO_FACE_FOUND or answer.verdict is Verdict.APPLIED
-        self._judge(name, f"{side} pixels a side are accepted", _said(answer), holds=taken)
+        self.notes.judge(name, f"{side} pixels a side are accepted", said(answer), holds=taken)
         (self.observed.accepted_sides if taken else self.observed.refused_sides).append(side)
         return answer
-
-    def _picture_rules(self) -> Iterator[Rule]:
-        nobody = self._photos.nobody
-        for name, content, code in (
-            ("format", as_gif(self._photos.one), "IMAGE_ERROR_UNSUPPORTED_FORMAT"),
-            ("side_47", resized(nobody, (47, 47)), "INVALID_IMAGE_SIZE"),
-            ("side_4097", resized(nobody, (4097, 512)), "INVALID_IMAGE_SIZE"),
-        ):
-            call = RawCall(kind=CallKind.ADD, fields={"user_id": _USER}, photo=probe_photo(content))
-            yield Rule(name=name, call=call, codes=[code])
 
     # The end
 
@@ -441,21 +371,21 @@ class Prober:
             raise StoppedError
         tokens = [one.face_token for one in self._faces]
         gone = tokens[0]
-        answer = self._make(CallKind.DELETE, {"face_tokens": f"{gone},{_NO_TOKEN}"})
+        answer = self._make(CallKind.DELETE, {"face_tokens": f"{gone},{NO_TOKEN}"})
         expected = {"face_removed", "face_count", "failure_detail"}
-        self._fields("delete", answer, expected, reading=deleted)
+        self.notes.fields("delete", answer, expected, reading=deleted)
         detail = answer.payload.get("failure_detail")
-        reasons = _values(detail, "reason") if isinstance(detail, list) else []
-        self._judge(
+        reasons = values_of(detail, "reason") if isinstance(detail, list) else []
+        self.notes.judge(
             "delete_unknown",
             "face_removed 1, reason FACE_NOT_IN_GROUP for the other",
             f"face_removed {answer.payload.get('face_removed')}, {', '.join(reasons) or 'none'}",
             holds=answer.payload.get("face_removed") == 1 and reasons == ["FACE_NOT_IN_GROUP"],
         )
         listed = self._make(CallKind.LIST, {"limit": "1000"})
-        there = gone in _values(listed.payload.get("face_tokens"), "face_token")
+        there = gone in values_of(listed.payload.get("face_tokens"), "face_token")
         words = "still listed" if there else "gone from list"
-        self._judge("deleted_at_once", "gone from list at once", words, holds=not there)
+        self.notes.judge("deleted_at_once", "gone from list at once", words, holds=not there)
 
     def _burst(self) -> None:
         count = min(BURST, self._calls.left)
@@ -466,20 +396,20 @@ class Prober:
         refused = [one for one in answers if one.verdict is not Verdict.APPLIED]
         documented = "beyond the account's limit 403 CONCURRENCY_LIMIT_EXCEEDED"
         if not refused:
-            self._judge("parallel", documented, f"none of {count} refused", holds=True)
+            self.notes.judge("parallel", documented, f"none of {count} refused", holds=True)
             return
         self.observed.parallel = count - len(refused)
-        kinds = " and ".join(dict.fromkeys(map(_said, refused)))
-        self._judge(
+        kinds = " and ".join(dict.fromkeys(map(said, refused)))
+        self.notes.judge(
             "parallel",
             documented,
             f"{len(refused)} of {count} refused: {kinds}",
             holds=all(one.verdict is Verdict.REFUSED for one in refused),
         )
-        said = refused[0].message
+        error = refused[0].message
         if refused[0].code != "CONCURRENCY_LIMIT_EXCEEDED" and refused[0].http_status >= 400:
             limit = "CONCURRENCY_LIMIT_EXCEEDED"
-            self.observed.errors[limit] = (refused[0].http_status, said)
+            self.observed.errors[limit] = (refused[0].http_status, error)
 
     # What all have in common
 
@@ -493,184 +423,28 @@ class Prober:
         library: bool = True,
     ) -> Answer:
         given = {"group_id": self._group_id, **fields} if library else fields
-        return self._calls.make(RawCall(kind=kind, fields=given, photo=photo, send_as=send_as))
+        once = kind in (CallKind.ADD, CallKind.CREATE, CallKind.DELETE)
+        return self._calls.make(
+            RawCall(kind=kind, fields=given, photo=photo, send_as=send_as, once=once)
+        )
 
     def _call(self, call: RawCall) -> Answer:
         """Make a call in the probe's library, unless it names one."""
         fields = {"group_id": self._group_id, **call.fields}
-        return self._calls.make(
-            RawCall(
-                kind=call.kind,
-                fields=fields,
-                photo=call.photo,
-                send_as=call.send_as,
-                both=call.both,
-                expired=call.expired,
-                forged=call.forged,
-            )
-        )
-
-    def _fields(
-        self,
-        name: str,
-        answer: Answer,
-        expected: set[str] | frozenset[str],
-        items: Sequence[Any] | None = None,
-        *,
-        reading: Reading | None = None,
-    ) -> None:
-        """Compare the fields of an answer, or of the `items` in it, with the documented ones, and
-        read it as enroll does."""
-        documented = ", ".join(sorted(expected))
-        payload = answer.payload or _object(answer.raw)
-        objects = [payload] if items is None else [one for one in items if isinstance(one, dict)]
-        if not objects:
-            self._judge(f"{name}_fields", documented, _said(answer), holds=False)
-            return
-        missing = sorted(set(expected).difference(*[set.intersection(*map(set, objects))]))
-        more = sorted(set().union(*objects) - set(expected) - _ANSWER - {"error"})
-        if name == "search":
-            more = [one for one in more if one not in _SCORES]
-        if name == "list":
-            more = [one for one in more if one != "next"]
-        words = [f"without {', '.join(missing)}"] if missing else ["these"]
-        words += [f"also {', '.join(more)}"] if more else []
-        if answer.verdict is not Verdict.APPLIED:
-            words = [_said(answer), *words]
-        unreadable = _unreadable(answer, reading)
-        if unreadable and not missing:
-            words = [unreadable]
-        holds = answer.verdict is Verdict.APPLIED and not missing and not unreadable
-        self._judge(f"{name}_fields", documented, "; ".join(words), holds=holds)
-
-    def _accepted(self, name: str, documented: str, answer: Answer) -> None:
-        if answer.code == NO_FACE_FOUND:
-            words = "NO_FACE_FOUND: give one of a person with --portrait"
-            self._note(name, documented, words, Outcome.UNCHECKED)
-            return
-        holds = answer.verdict is Verdict.APPLIED
-        self._judge(name, f"accepted: {documented}", _said(answer), holds=holds)
+        return self._calls.make(replace(call, fields=fields))
 
     def _sized(self, answer: Answer, name: str, words: str, length: int) -> None:
-        self._accepted(name, words, answer)
+        self.notes.accepted(name, words, answer)
         if answer.verdict is Verdict.APPLIED:
             self.observed.accepted_bytes = length
         elif answer.code in ("HTTP_413", "IMAGE_FILE_TOO_LARGE"):
             self.observed.refused_bytes = length
-
-    def _judge(self, name: str, documented: str, observed: str, *, holds: bool) -> None:
-        self._note(name, documented, observed, Outcome.HOLDS if holds else Outcome.DIFFERS)
-
-    def _note(self, name: str, documented: str, observed: str, outcome: Outcome) -> None:
-        self.facts.append(
-            Fact(name=name, documented=documented, observed=observed, outcome=outcome)
-        )
-
-
-def _signature_rules(group_id: str) -> Iterator[Rule]:
-    info = {"group_id": group_id}
-    denied = "AUTHORIZATION_ERROR"
-    forged = RawCall(kind=CallKind.GROUP_INFO, fields=info, forged=True)
-    yield Rule(name="wrong_signature", call=forged, codes=[denied], status=403)
-    expired = RawCall(kind=CallKind.GROUP_INFO, fields=info, expired=EXPIRED_SECONDS)
-    yield Rule(name="expired_signature", call=expired, codes=[denied], status=403)
-
-
-EXPIRED_SECONDS = 5
-"""For how long the expired signature has been expired: a service that accepted it would allow calls
-to be carried out after enroll takes them for lost."""
-
-
-def _argument_rules(photo: Photo) -> Iterator[Rule]:
-    bad = ["BAD_ARGUMENTS"]
-    missing = ["MISSING_ARGUMENTS"]
-    user = {"user_id": _USER}
-    switch = {**user, "multi_oriented_detection": "2"}
-    for name, fields, codes, detail in (
-        ("user_id_missing", {}, missing, "user_id"),
-        ("user_id_characters", {"user_id": "probe 1"}, bad, "user_id"),
-        ("user_id_too_long", {"user_id": "P" * (LONGEST_ID + 1)}, bad, "user_id"),
-        ("user_data_too_long", {**user, "user_data": "x" * (LONGEST_TEXT + 1)}, bad, "user_data"),
-        ("multi_oriented_detection", switch, bad, "multi_oriented_detection"),
-    ):
-        yield Rule(
-            name=name,
-            call=RawCall(kind=CallKind.ADD, fields=fields, photo=photo),
-            codes=codes,
-            instead=f"{codes[0]}: {detail}",
-            with_face=True,
-        )
-    yield Rule(
-        name="photo_missing",
-        call=RawCall(kind=CallKind.ADD, fields=user),
-        codes=missing,
-        instead="MISSING_ARGUMENTS: file",
-    )
-    yield Rule(
-        name="image_and_file",
-        call=RawCall(kind=CallKind.ADD, fields=user, photo=photo, both=True),
-        codes=["COEXISTENCE_ARGUMENTS"],
-        with_face=True,
-    )
-    yield Rule(
-        name="unknown_token",
-        call=RawCall(kind=CallKind.FACE_INFO, fields={"face_token": _NO_TOKEN}),
-        codes=["INVALID_FACE_TOKEN"],
-    )
-
-
-def _number_rules() -> Iterator[Rule]:
-    yield Rule(
-        name="unknown_library",
-        call=RawCall(kind=CallKind.GROUP_INFO, fields={"group_id": "enroll-probe-no-such-library"}),
-        codes=sorted(LIBRARY_CODES, reverse=True),
-        instead="INVALID_OUTER_ID",
-    )
-    for name, field_name, value in (
-        ("list_limit_1001", "limit", "1001"),
-        ("list_start_0", "start", "0"),
-    ):
-        yield Rule(
-            name=name,
-            call=RawCall(kind=CallKind.LIST, fields={field_name: value}),
-            codes=["BAD_ARGUMENTS"],
-            instead=f"BAD_ARGUMENTS: {field_name}",
-        )
-
-
-def _said(answer: Answer) -> str:
-    """How a call ended, in a few words."""
-    if answer.verdict is Verdict.APPLIED:
-        return "accepted"
-    status = f"{answer.http_status} " if answer.http_status else ""
-    if answer.code == f"HTTP_{answer.http_status}":
-        return f"{status}{answer.raw[:60]}".strip()
-    return f"{status}{answer.code}"
 
 
 def _soon(seconds: float) -> str:
     return f"after {seconds:.1f} s" if seconds else "at once"
 
 
-def _values(items: object, name: str) -> list[Any]:
+def values_of(items: object, name: str) -> list[Any]:
     listed = items if isinstance(items, list) else []
     return [one.get(name) for one in listed if isinstance(one, dict)]
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _unreadable(answer: Answer, reading: Reading | None) -> str:
-    """Why enroll cannot read an answer; empty if it can."""
-    if reading is None or answer.verdict is not Verdict.APPLIED:
-        return ""
-    try:
-        reading(answer)
-    except ServiceError as error:
-        return str(error).partition(". ")[0]
-    return ""

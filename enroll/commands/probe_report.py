@@ -8,13 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from enroll.commands.probe import ProbeReport
-from enroll.commands.probe_facts import (
-    DOCUMENTED_REQUEST_BYTES,
-    SMALLEST_SIDE,
-    Observed,
-    Outcome,
-)
+from enroll.commands.probe import ProbeReport, removal
+from enroll.commands.probe_facts import DOCUMENTED_REQUEST_BYTES, SMALLEST_SIDE
+from enroll.commands.probe_notes import Observed, Outcome
 from enroll.settings import DEFAULT_MAX_SIDE
 from enroll.text.files import new_file
 from enroll.text.wording import amount, columns
@@ -40,14 +36,7 @@ def probe_lines(report: ProbeReport) -> Iterator[str]:
     yield f"{', '.join(counted)}. {amount(report.calls, 'call')}."
     if report.cleaned:
         yield f"Removed what earlier probes had left: {', '.join(report.cleaned)}."
-    if report.left:
-        yield (
-            f"The library {report.group_id} could not be removed ({report.left.rstrip('.')}). "
-            "The next `enroll probe` removes it, or "
-            f"`enroll library delete --force --group-id {report.group_id}` does."
-        )
-    else:
-        yield f"The library {report.group_id} was removed."
+    yield removal(report.group_id, report.left)
 
 
 def probe_json(report: ProbeReport) -> dict[str, Any]:
