@@ -127,8 +127,8 @@ def test_every_option_is_one_of_its_command() -> None:
         assert set(getattr(options, name).__annotations__) <= known, name
     # And every setting of a run can be given, in the signature or as an option.
     named = set(inspect.signature(enroll.run).parameters) | options.OURS
-    assert set(RunSettings.__dataclass_fields__) - named == set(options.RunOptions.__annotations__)
-    of_sync = set(SyncSettings.__dataclass_fields__) - named - {"limit", "sample", "seed"}
+    assert options.names_of(RunSettings) - named == set(options.RunOptions.__annotations__)
+    of_sync = options.names_of(SyncSettings) - named - {"limit", "sample", "seed"}
     assert of_sync == set(options.SyncOptions.__annotations__)
 
 

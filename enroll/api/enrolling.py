@@ -12,13 +12,13 @@ from typing import Any, Generic, TypeVar, Unpack
 
 from enroll import clock
 from enroll.api.options import (
-    OURS,
     CredentialsLike,
     PathLike,
     PlanOptions,
     RunOptions,
     Settings,
     SyncOptions,
+    names_of,
     place_of_ledger,
     reader,
     run_settings,
@@ -180,8 +180,7 @@ def _wanted(
     """The settings, with a manifest of the rows. One that is compared only is not beside the
     ledger, so that it disturbs no run."""
     began = clock.time()
-    names = {*kind.__dataclass_fields__, "credentials", "rate"} - OURS
-    values = taken(kind.command, settings, given, names=names)
+    values = taken(kind.command, settings, given, names=names_of(kind))
     of_settings = values.pop("credentials", None)
     credentials = of_settings if credentials is None else credentials
     place = None if dry else place_of_ledger(values)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
 from enroll.api.options import (
-    OURS,
     AdoptOptions,
     AuditOptions,
     CredentialsLike,
     LedgerOptions,
     PathLike,
     Settings,
+    names_of,
     place_of_ledger,
     reader,
     run_settings,
@@ -174,8 +174,7 @@ def adopt(
         "report": report,
         **options,
     }
-    names = {*RunSettings.__dataclass_fields__, "score", "report", "credentials"} - OURS
-    values = taken("adopt", settings, given, names=names)
+    values = taken("adopt", settings, given, names=names_of(RunSettings, "score", "report"))
     of_settings = values.pop("credentials", None)
     credentials = of_settings if credentials is None else credentials
     own = {name: values.pop(name) for name in ("score", "report") if name in values}
@@ -317,8 +316,7 @@ def _session(
     settings: Settings | None,
 ) -> tuple[dict[str, Any], CredentialsLike]:
     """The values of a command's settings, with the ledger that is meant, and the credentials."""
-    names = {*kind.__dataclass_fields__, "credentials"} - {"in_use", "summary", "accept"}
-    values = taken(command, settings, given, names=names)
+    values = taken(command, settings, given, names=names_of(kind))
     of_settings = values.pop("credentials", None)
     credentials = of_settings if credentials is None else credentials
     return session_values(values, credentials, settings), credentials

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, TypeVar
 
@@ -15,6 +15,7 @@ from enroll.model import Credentials, Role
 from enroll.settings import (
     DEFAULT_ENDPOINT,
     Bound,
+    CallSettings,
     RunSettings,
     default_ledger_path,
     find_ledger,
@@ -210,8 +211,13 @@ def _as_text(name: str, value: Any) -> Any:
     return None
 
 
-OURS = frozenset({"manifest", "write_results", "origins", "in_use", "written"})
-"""Fields of a run's settings that are no options."""
+OURS = frozenset({"manifest", "write_results", "origins", "in_use", "written", "summary", "accept"})
+"""Fields of settings that are no options here."""
+
+
+def names_of(kind: type[CallSettings], *more: str) -> frozenset[str]:
+    """The options that settings of this kind have, and `more`."""
+    return frozenset({*(one.name for one in fields(kind)), "credentials", *more}) - OURS
 
 
 def place_of_ledger(values: Mapping[str, Any]) -> Path:
@@ -238,7 +244,7 @@ def run_settings(
 ) -> S:
     """The settings of a run, a sync or a plan. What says how a list is read does not concern rows
     in memory. Raises UsageError."""
-    values = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
+    values = {name: value for name, value in values.items() if name in names_of(kind)}
     results = values.pop("results", None)
     written = {"the differences": values["differences"]} if values.get("differences") else {}
     files = _files(credentials, settings, values.get("ca_bundle"))
