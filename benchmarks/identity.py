@@ -61,14 +61,15 @@ def enrolled(staff: Staff, command: Command) -> None:
     click.echo(f"enrolled: {phase.calls('add'):,} photos, {costs(phase)}")
 
 
-def live(staff: Staff, command: Command, *, score: float, nights: int) -> int:
+def live(staff: Staff, command: Command, *, score: float, unlike: float, nights: int) -> int:
     """Enroll, audit, and live through the nights; return how much is wrong."""
     enrolled(staff, command)
     library = Library(staff.rows, seed=command.seed)
-    phase = command.audit(score=score)
+    phase = command.audit(score=score, unlike=unlike)
     found = audited.findings(command.folder)
-    judged = audited.judge(staff, library, found, phase, score=score)
-    wrong = tell(f"enroll audit --score {score:g}", judged, phase)
+    judged = audited.judge(staff, library, found, phase, score=score, unlike=unlike)
+    judged.table.append(audited.told_apart(command.folder, staff.planted))
+    wrong = tell(f"enroll audit --score {score:g} --unlike {unlike:g}", judged, phase)
     future = Nights(staff, command.folder, command.seed)
     for night in range(1, nights + 1):
         changes = future.change(faults=max(round(_NIGHTLY * len(staff.planted)), 3))
@@ -82,11 +83,20 @@ def live(staff: Staff, command: Command, *, score: float, nights: int) -> int:
 @click.option("--faults", type=click.IntRange(3), default=500, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--score", type=click.FloatRange(75, 90), default=85.0, show_default=True)
+@click.option("--unlike", type=click.FloatRange(0, 75), default=60.0, show_default=True)
 @click.option("--nights", type=click.IntRange(0), default=2, show_default=True)
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Leave photos and ledger in this folder."
 )
-def main(people: int, faults: int, seed: int, score: float, nights: int, keep: Path | None) -> None:
+def main(
+    people: int,
+    faults: int,
+    seed: int,
+    score: float,
+    unlike: float,
+    nights: int,
+    keep: Path | None,
+) -> None:
     """Print tables and a verdict; exit 1 when anything is wrong."""
     need_linux()
     # So that what was started ends with us.
@@ -100,7 +110,7 @@ def main(people: int, faults: int, seed: int, score: float, nights: int, keep: P
     began = time.monotonic()
     staff = founded(people=people, faults=faults, seed=seed)
     click.echo(f"{people:,} people, {len(staff.rows):,} photos, {faults:,} faults, seed {seed}")
-    wrong = live(staff, Command(folder, seed), score=score, nights=nights)
+    wrong = live(staff, Command(folder, seed), score=score, unlike=unlike, nights=nights)
     if wrong:
         click.echo(f"Photos, ledger and findings are in {folder}.")
     elif keep is None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from .oracle import RATES, Library, Pair, expected
-from .phases import FINDINGS, Phase, lines
+from .phases import FINDINGS, SUMMARY, Phase, lines
 from .staff import Fault, Photo, Planted, Row, Staff
 
 LOOKALIKE, UNLIKE, NOT_ITSELF = "lookalike", "unlike", "not_itself"
-
-UNLIKE_BELOW = 60.0
-"""The default of --unlike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +45,34 @@ def findings(folder: Path) -> list[Finding]:
     ]
 
 
+def told_apart(folder: Path, planted: Sequence[Planted]) -> str:
+    """What the audit says to be swapped or misplaced."""
+    said = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    swapped, misfiled = (
+        sum(one.fault is fault for one in planted) for fault in (Fault.SWAPPED, Fault.MISFILED)
+    )
+    return (
+        f"said to be swapped: {said['swapped']:,} ({swapped:,} planted); "
+        f"misplaced: {said['misplaced']:,} ({misfiled:,})"
+    )
+
+
 def judge(
-    staff: Staff, library: Library, found: Sequence[Finding], phase: Phase, *, score: float
+    staff: Staff,
+    library: Library,
+    found: Sequence[Finding],
+    phase: Phase,
+    *,
+    score: float,
+    unlike: float,
 ) -> Judged:
-    """Compare what `--score` has found with what it must find."""
+    """Compare what `--score` and `--unlike` have found with what they must find."""
     pairs = library.lookalikes(score=score)
     true = {pair.ids for pair in pairs if pair.same_person}
     scores = _best(pairs)
     named = {one.ids for one in found if one.kind == LOOKALIKE}
     searches = phase.calls("search")
+    own = _own_scores(staff.rows, library)
     table = [
         *fault_table(
             ((one.fault, one.ids in true, one.ids in named) for one in staff.planted), done="found"
@@ -63,7 +80,7 @@ def judge(
         "",
         *_false_pairs(library, staff.planted, found, true=_ids_of_a_person(staff), lowest=score),
         "",
-        *_about_one_person(found, staff.rows, library),
+        *_about_one_person(found, own, unlike=unlike),
         f"searches: {searches:,} for {len(staff.rows):,} photos",
     ]
     wrong = [
@@ -73,7 +90,7 @@ def judge(
         ),
         *(f"invented: {_names(ids)}" for ids in sorted(named - scores.keys(), key=_names)),
         *(f"{one.kind}: {_names(one.ids)}" for one in found if one.kind == NOT_ITSELF),
-        *_unlike_but_alike(staff.rows, library, found),
+        *_unlike_but_alike(found, own, unlike=unlike),
     ]
     if searches != len(staff.rows):
         wrong.append(f"{searches:,} searches for {len(staff.rows):,} photos")
@@ -125,32 +142,34 @@ def _ids_of_a_person(staff: Staff) -> set[frozenset[str]]:
 
 
 def _about_one_person(
-    found: Sequence[Finding], rows: Sequence[Row], library: Library
+    found: Sequence[Finding], own: Mapping[str, float], *, unlike: float
 ) -> Iterator[str]:
-    apart = {user_id for user_id, lowest in _own_scores(rows, library) if lowest < UNLIKE_BELOW}
-    unlike = {user_id for one in found if one.kind == UNLIKE for user_id in one.ids}
-    yield f"unlike: {len(unlike & apart):,} of {len(apart):,} people whose photos are not alike"
+    apart = {user_id for user_id, lowest in own.items() if lowest < unlike}
+    named = {user_id for one in found if one.kind == UNLIKE for user_id in one.ids}
+    yield f"unlike: {len(named & apart):,} of {len(apart):,} people whose photos are not alike"
     yield f"not_itself: {sum(one.kind == NOT_ITSELF for one in found):,}"
 
 
 def _unlike_but_alike(
-    rows: Sequence[Row], library: Library, found: Sequence[Finding]
+    found: Sequence[Finding], own: Mapping[str, float], *, unlike: float
 ) -> Iterator[str]:
     """People whose photos are said not to resemble each other, and do by the scores."""
-    unlike = {user_id for one in found if one.kind == UNLIKE for user_id in one.ids}
-    for user_id, lowest in _own_scores(rows, library):
-        if user_id in unlike and lowest >= UNLIKE_BELOW:
-            yield f"unlike although alike: {user_id}"
+    named = {user_id for one in found if one.kind == UNLIKE for user_id in one.ids}
+    for user_id in sorted(named):
+        if own[user_id] >= unlike:
+            yield f"unlike although alike: {user_id} {own[user_id]}"
 
 
-def _own_scores(rows: Sequence[Row], library: Library) -> Iterator[tuple[str, float]]:
-    """People of several photos, and the lowest score of any two of these."""
+def _own_scores(rows: Sequence[Row], library: Library) -> dict[str, float]:
+    """The lowest score of any two photos of each person who has several."""
     photos = defaultdict[str, list[Photo]](list)
     for row in rows:
         photos[row.user_id].append(row.photo)
-    for user_id, own in photos.items():
-        if len(own) > 1:
-            yield user_id, min(library.score(one, other) for one, other in combinations(own, 2))
+    return {
+        user_id: min(library.score(one, other) for one, other in combinations(own, 2))
+        for user_id, own in photos.items()
+        if len(own) > 1
+    }
 
 
 def _best(pairs: Iterable[Pair]) -> dict[frozenset[str], float]:

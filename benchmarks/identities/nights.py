@@ -11,7 +11,7 @@ from pathlib import Path
 
 from enroll.sandbox import made_up_photo
 
-from .audited import UNLIKE_BELOW, Judged, fault_table
+from .audited import Judged, fault_table
 from .oracle import Library, Pair, expected
 from .phases import RESULTS, Phase, lines
 from .staff import Fault, Photo, Row, Staff, another, write_manifest, write_photo
@@ -22,6 +22,9 @@ SCORE = 85.0
 
 _SWAPPED = "swapped"
 """What the message of both says of two people who are held for each other's faces."""
+
+LIKE_BEFORE = 60.0
+"""From which on a new photo resembles the face that it replaces."""
 
 CHANGED = 0.01
 """Newcomers of a night, and people with a new photo of theirs: each this share of the staff."""
@@ -58,7 +61,7 @@ class Outcome:
     @property
     def like_before(self) -> bool:
         """It resembles the face that it replaces, so it may come."""
-        return self.own is not None and self.own >= UNLIKE_BELOW
+        return self.own is not None and self.own >= LIKE_BEFORE
 
     def wrong(self) -> Iterator[str]:
         """What should not be so."""

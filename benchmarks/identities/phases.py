@@ -16,6 +16,7 @@ from .stand_in import GROUP_ID, KEY, SECRET, StandIn, stand_in
 
 RESULTS = "results.csv"
 FINDINGS = "findings.csv"
+SUMMARY = "audit.json"
 _LEDGER = "ledger.sqlite"
 _ROWS = "--results", RESULTS, "--no-progress"
 _IN_FLIGHT = "8"
@@ -45,10 +46,11 @@ class Command:
         """Enroll the manifest."""
         return self._phase("run", MANIFEST, *_ROWS, codes=[0])
 
-    def audit(self, *, score: float) -> Phase:
+    def audit(self, *, score: float, unlike: float) -> Phase:
         """Search with every photo that is enrolled; exit code 1 where there are findings."""
-        options = "--score", f"{score:g}", "--findings", FINDINGS
-        return self._phase("audit", *options, codes=[0, 1])
+        limits = "--score", f"{score:g}", "--unlike", f"{unlike:g}"
+        files = "--findings", FINDINGS, "--summary", SUMMARY
+        return self._phase("audit", *limits, *files, codes=[0, 1])
 
     def sync(self) -> Phase:
         """A night, which holds whoever looks like somebody else; exit code 1 where it does."""
