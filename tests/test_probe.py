@@ -123,10 +123,13 @@ def test_an_account_that_behaves_otherwise_is_reported_and_replayed(tmp_path: Pa
 
 
 def test_a_burst_beyond_the_accounts_limit_shows_how_calls_are_refused(tmp_path: Path) -> None:
-    with probed(tmp_path, parallel=3, latency=0.3) as (box, command):
-        done = command.run(*PROBE, "--json", "--profile", "account.json")
-        assert done.code == ExitCode.DONE, done
-        facts = {one["name"]: one["observed"] for one in json.loads(done.out)["facts"]}
+    with probed(tmp_path, parallel=3) as (box, command):
+        with command.started(*PROBE, "--json", "--profile", "account.json") as process:
+            assert box.wait_count("free", 1)  # refused, as the library is not empty
+            box.latency = 0.4
+            out, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == ExitCode.DONE, (out, err)
+        facts = {one["name"]: one["observed"] for one in json.loads(out)["facts"]}
         assert facts["parallel"].endswith("refused: 403 CONCURRENCY_LIMIT_EXCEEDED")
         assert 3 <= (read_profile(command.folder / "account.json").parallel or 0) <= 15
         assert libraries(box) == ["staff"]
