@@ -124,19 +124,21 @@ def _write(file: IO[str], rows: Iterator[Row], path: Path, images: Path | None) 
             break
     inside = bool(first) and isinstance(first[-1].photo, BYTES)
     folder = Path.cwd() if images is None else None
-    writer = csv.writer(file)
-    lines = (
-        [
+    cells = (
+        (
+            _photo_text(row.photo, number, inside=inside, folder=folder),
             _text(row.user_id, number),
             _text(row.user_data, number),
-            _photo_text(row.photo, number, inside=inside, folder=folder),
-        ]
+        )
         for number, row in enumerate(chain(first, rows), 1)
     )
-    header = ["user_id", "user_data", "photo_base64" if inside else "image"]
-    for line in chain([header], lines):
+    header = ("photo_base64" if inside else "image", "user_id", "user_data")
+    writer = csv.writer(file)
+    for line in chain([header], cells):
         try:
-            writer.writerow(line)
+            if inside:  # Base64 needs no quotes, which to find out would take longest of all
+                file.write(f"{line[0]},")
+            writer.writerow(line[1:] if inside else line)
         except OSError as error:
             raise _not_written(path, error) from error
     try:
