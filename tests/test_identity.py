@@ -154,7 +154,7 @@ class Night:
             alike = library.looks_like(change.row, score=85)
             own = change.before and library.score(change.before.photo, change.row.photo)
             code = "UNLIKE_BEFORE" if change.before else "LOOKALIKE"
-            held = alike and not (own and own >= 60)
+            held = alike and not (own and own >= 75)
             found[change.row.path] = ("held", code) if held else ("enrolled", "")
         self.found, self.faces = found, before
         self.folder = folder

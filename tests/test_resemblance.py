@@ -7,7 +7,7 @@ import pytest
 from enroll.facesearch import FoundFace
 from enroll.ledger import Finding, FindingKind, Pair
 from enroll.model import FaceRecord, Status
-from enroll.session.resemblance import explained, in_audit
+from enroll.session.resemblance import before_adding, explained, in_audit
 
 OWN = FaceRecord(face_id=1, user_id="a", sha256=b"1" * 32, status=Status.ENROLLED, face_token="a1")
 
@@ -57,6 +57,24 @@ def test_an_answer_is_judged_by_the_scores_of_own_and_other_faces(
     findings: list[tuple[str, str, float | None]],
 ) -> None:
     assert judged(*(face(*one) for one in found), own=own, full=full) == findings
+
+
+@pytest.mark.parametrize(
+    ("found", "own", "held_by"),
+    [
+        ([("b1", 85)], (), "lookalike"),
+        ([("b1", 84.9)], (), None),
+        ([("b1", 95)], ("a1",), "unlike_before"),
+        ([("b1", 95), ("a1", 74.9)], ("a1",), "unlike_before"),
+        ([("b1", 95), ("a1", 75)], ("a1",), None),
+        ([("b1", 84.9), ("a1", 10)], ("a1",), None),
+    ],
+)
+def test_a_new_photo_is_held_for_another_person_that_it_looks_like(
+    found: list[tuple[str, float]], own: tuple[str, ...], held_by: str | None
+) -> None:
+    findings = before_adding([face(*one) for one in found], "a", own, accepted=frozenset())
+    assert [one.kind.value for one in findings] == ([held_by] if held_by else [])
 
 
 def pair(kind: FindingKind, token: str, other: str, **more: Status) -> Pair:

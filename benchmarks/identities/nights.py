@@ -23,7 +23,7 @@ SCORE = 85.0
 _SWAPPED = "swapped"
 """What the message of both says of two people who are held for each other's faces."""
 
-LIKE_BEFORE = 60.0
+LIKE_BEFORE = 75.0
 """From which on a new photo resembles the face that it replaces."""
 
 CHANGED = 0.01

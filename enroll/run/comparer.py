@@ -28,9 +28,9 @@ from enroll.run.sender import back_off, over_and_over, stopped_by
 from enroll.run.tasks import Tasks
 from enroll.session.account import Connection
 from enroll.session.library_faces import NO_FACE_FOUND, SEARCH_LIMIT, found_faces
-from enroll.session.resemblance import NOT_COMPARED, before_adding, why_held
+from enroll.session.resemblance import NOT_COMPARED, SAME_SCORE, before_adding, why_held
 from enroll.session.retry import NO_SLOT
-from enroll.settings import UNLIKE_SCORE, Lookalikes
+from enroll.settings import Lookalikes
 
 SHARE_AT_ONCE = 100
 """Of so many faces that are due, one may be between its search and the answer to its `add`. Of two
@@ -216,7 +216,7 @@ class Comparer:
             group_id=self._work.group_id,
             send_as=self._work.send_as,
             limit=SEARCH_LIMIT,
-            threshold=UNLIKE_SCORE,
+            threshold=SAME_SCORE,
             multi_oriented_detection=job.face.multi_oriented_detection,
         )
         return self._service.sign(call)

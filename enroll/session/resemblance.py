@@ -10,7 +10,7 @@ from enroll.facesearch import FoundFace
 from enroll.ledger import Finding, FindingKind, Pair
 from enroll.model import FaceRecord, Fault, Status
 from enroll.session.library_faces import SCORE_SLACK
-from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE
+from enroll.settings import LOOKALIKE_SCORE
 from enroll.text.wording import amount
 from enroll.visible import visible
 
@@ -24,6 +24,10 @@ LOOKALIKE = "LOOKALIKE"
 UNLIKE_BEFORE = "UNLIKE_BEFORE"
 """The code of a person's new photo that is held because it looks like another person, and not like
 the person's present face."""
+
+SAME_SCORE = 75.0
+"""The score from which a new photo may show the same person as the face that it replaces: the
+lowest threshold that the service recommends. One of 1,000 strangers reaches it, one of ten 60."""
 
 Accepted = Set[tuple[str, str]]
 """Pairs of people who may look alike, each in the order of their ids."""
@@ -69,7 +73,7 @@ def before_adding(
     nobody; the others' new photo may, as long as it also resembles one of their own faces.
     """
     others = lookalikes(found, user_id, score=LOOKALIKE_SCORE, accepted=accepted)
-    if any(face.face_token in own and face.score >= UNLIKE_SCORE for face in found):
+    if any(face.face_token in own and face.score >= SAME_SCORE for face in found):
         return []
     kind = FindingKind.UNLIKE_BEFORE if own else FindingKind.LOOKALIKE
     return [
