@@ -391,6 +391,18 @@ def test_people_who_are_accepted_are_no_finding_and_their_held_photo_is_due(
     with read_ledger_of(archive) as ledger:
         events = [(who, event.detail) for event, who in ledger.history() if event.detail]
     assert ("twin-001", "twin-003") in events
+    with archive.writing() as ledger:  # of what held it, nothing is left
+        ledger.record(Changes(faces=[held], searched=[replace(searched, findings=[])]))
+    assert accept_pairs(replace(settings, accept=[["self-001"] * 2]), told).released == 0
+    own = replace(settings, accept=[["twin-003"] * 2])
+    assert accept_pairs(own, told).released == 1
+    with archive.writing() as ledger:
+        ledger.record(Changes(faces=[held]))
+    again = accept_pairs(own, told)
+    assert (again.pairs, again.known, again.released) == (0, 1, 1)
+    with read_ledger_of(archive) as ledger:
+        later = [(who, event.detail) for event, who in ledger.history() if event.detail]
+    assert sorted(later) == sorted([*events, ("twin-003", "twin-003")])
 
 
 def test_the_command_says_what_is_wrong_with_accept_and_with_its_files(

@@ -273,7 +273,7 @@ def accept_pairs(settings: AuditSettings, prompt: Prompt) -> Accepted:
 
 
 def _check_known(ledger: Ledger, people: Sequence[str]) -> None:
-    """Raise UsageError for people whom neither ledger nor findings know."""
+    """Raise UsageError for people that neither ledger nor findings know."""
     unknown = ledger.forgetting.unknown_people(people)
     if not unknown:
         return
@@ -292,7 +292,7 @@ def _accept(groups: Sequence[Sequence[str]], ledger: Ledger, work: CommandRecord
     known = ledger.findings.accepted(one for pair in pairs for one in pair)
     released = sum(
         ledger.findings.accept(*pair, at=clock.now_ms(), run=work.run)
-        for pair in sorted(pairs - known)
+        for pair in sorted(pairs)  # once more, too: what held a photo may have been forgotten
     )
     ledger.commit()
     return Accepted(pairs=len(pairs - known), known=len(pairs & known), released=released)

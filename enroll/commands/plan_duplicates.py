@@ -128,8 +128,8 @@ WHERE several
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateCounts:
-    """How many groups there are: `shared` by several people, who are so many, and of one person.
-    `unread` photos could not be compared."""
+    """How many groups there are: `shared` by several people, `people` in all, and `repeated` by one
+    person. `unread` photos could not be compared."""
 
     shared: int
     people: int

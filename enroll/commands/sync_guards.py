@@ -109,8 +109,8 @@ _OPTIONS = {
 
 
 def too_many_held(held: int, found: DiffCounts, settings: SyncSettings) -> str:
-    """Why nothing is deleted by a sync that has held so many new photos of people with a face;
-    empty where it may go on."""
+    """Why a sync deletes nothing after it has `held` this many new photos of people with a face;
+    empty if it may go on."""
     most = settings.max_changes.most(found.people, least=LEAST_CHANGES)
     if held <= most:
         return ""

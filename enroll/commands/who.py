@@ -11,6 +11,7 @@ from typing import Any
 
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch import Call, FoundFace, candidates
+from enroll.facesearch.answers import PHOTO_CODES
 from enroll.ledger import (
     LedgerReader,
     LibraryIdentity,
@@ -24,7 +25,6 @@ from enroll.photos import open_store, read_photo
 from enroll.session.account import Announce, Connection, connect
 from enroll.session.caller import Caller
 from enroll.session.library_faces import (
-    NO_FACE_FOUND,
     SEARCH_LIMIT,
     SEARCH_THRESHOLD,
     look_up,
@@ -41,14 +41,6 @@ from enroll.settings import (
 from enroll.text.remedies import call_remedy, sentence
 from enroll.text.wording import columns
 from enroll.visible import visible
-
-_OF_THE_PHOTO = (
-    NO_FACE_FOUND,
-    "IMAGE_ERROR_UNSUPPORTED_FORMAT",
-    "INVALID_IMAGE_SIZE",
-    "IMAGE_FILE_TOO_LARGE",
-)
-"""Codes with which the service refuses a photo, whatever the library is."""
 
 UNKNOWN = "not known"
 
@@ -187,7 +179,7 @@ def _search(
         multi_oriented_detection=settings.multi_oriented_detection,
     )
     answer = connection.make_call(call, photo=photo)
-    if answer.code in _OF_THE_PHOTO:
+    if answer.code in PHOTO_CODES:
         why = sentence(answer.code, "", answer.message)
         raise UsageError(f"{settings.photo}: {why} {call_remedy(answer.code)}")
     if answer.verdict is not Verdict.APPLIED:

@@ -54,6 +54,17 @@ STATUS_VERDICTS: Mapping[int, Verdict] = {
 CREDENTIAL_CODES = frozenset({"AUTHORIZATION_ERROR", "AUTHENTICATION_ERROR"})
 """Codes after which the credentials are read again, as they may have been replaced."""
 
+PHOTO_CODES = frozenset(
+    {
+        "NO_FACE_FOUND",
+        "IMAGE_ERROR_UNSUPPORTED_FORMAT",
+        "INVALID_IMAGE_SIZE",
+        "IMAGE_FILE_TOO_LARGE",
+        "HTTP_413",
+    }
+)
+"""Codes with which the service refuses a photo itself, whichever call it came with."""
+
 LIBRARY_CODES = frozenset({"INVALID_OUTER_ID", "INVALID_GROUP_ID"})
 """Codes that say that there is no such library (any more)."""
 

@@ -48,9 +48,9 @@ class SqliteFindings:
     def accept(self, user_id: str, other_user_id: str, *, at: int, run: int) -> int:
         first, second = sorted((user_id, other_user_id))
         values = {"first": first, "second": second, "at": at, "number": run}
-        self._connection.execute(_ACCEPT, values)
-        for one, other in {(first, second), (second, first)}:
-            self._connection.execute(_NOTE_ACCEPTED, {**values, "one": one, "other": other})
+        if self._connection.execute(_ACCEPT, values).rowcount:  # else it had been before
+            for one, other in {(first, second), (second, first)}:
+                self._connection.execute(_NOTE_ACCEPTED, {**values, "one": one, "other": other})
         released = self._connection.execute(_RELEASE, values).rowcount
         if released:  # the cached scan has them as bad for good
             SqliteScanCache(self._connection).drop()

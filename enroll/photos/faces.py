@@ -187,8 +187,7 @@ def _square(picture: Image.Image, face: Face) -> Image.Image:
 
 
 def _score(crop: Image.Image, degrees: float) -> float:
-    """How sure the detector is of the face in the middle, turned anticlockwise by so many
-    degrees."""
+    """How sure the detector is of the face in the middle, turned anticlockwise by `degrees`."""
     cut = round((crop.width - _TILT_SIDE * _TILT_AROUND) / 2)
     turned = crop.rotate(degrees, Image.Resampling.BILINEAR)
     look = turned.crop((cut, cut, crop.width - cut, crop.height - cut))

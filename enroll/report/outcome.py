@@ -71,11 +71,11 @@ def _code_of(error: BaseException) -> ExitCode:
 
 def _outcome(code: ExitCode, error: BaseException | None, started: float) -> dict[str, Any]:
     ended = clock.time()
-    told = isinstance(error, EnrollError) or code >= ExitCode.HANGUP
+    meant_for_users = isinstance(error, EnrollError) or code >= ExitCode.HANGUP
     return {
         "exit_code": int(code),
         "reason": code.name,
-        "message": str(error) if told else "",
+        "message": str(error) if meant_for_users else "",
         "started": _iso(started),
         "ended": _iso(ended),
         "seconds": round(max(ended - started, 0.0), 3),

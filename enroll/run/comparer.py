@@ -17,7 +17,7 @@ from functools import partial
 from enroll import clock
 from enroll.errors import EnrollError, ServiceError, ShortageError
 from enroll.facesearch import Call, FoundFace, SignedCall
-from enroll.facesearch.answers import CREDENTIAL_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES, PHOTO_CODES
 from enroll.ledger import Finding
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
@@ -27,28 +27,17 @@ from enroll.run.journal import Journal
 from enroll.run.sender import back_off, over_and_over, stopped_by
 from enroll.run.tasks import Tasks
 from enroll.session.account import Connection
-from enroll.session.library_faces import NO_FACE_FOUND, SEARCH_LIMIT, found_faces
+from enroll.session.library_faces import SEARCH_LIMIT, found_faces
 from enroll.session.resemblance import NOT_COMPARED, SAME_SCORE, before_adding, why_held
 from enroll.session.retry import NO_SLOT
 from enroll.settings import Lookalikes
 
 SHARE_AT_ONCE = 100
-"""Of so many faces that are due, one may be between its search and the answer to its `add`. Of two
-new faces that look alike, in rows drawn at random, at most 2 of 100 pairs meet there."""
+"""One of this many due faces may be between its search and the answer to its `add`. Of two new
+faces that look alike, in rows drawn at random, at most 2 of 100 pairs meet there."""
 
 IN_TURN = 2 * SHARE_AT_ONCE
-"""So many rows are not processed one after the other any more."""
-
-_ADD_SAYS_SO_TOO = frozenset(
-    {
-        NO_FACE_FOUND,
-        "IMAGE_ERROR_UNSUPPORTED_FORMAT",
-        "INVALID_IMAGE_SIZE",
-        "IMAGE_FILE_TOO_LARGE",
-        "HTTP_413",
-    }
-)
-"""Codes with which the service refuses the photo itself: it cannot be added either."""
+"""From this many due rows on, they are not processed one after the other."""
 
 _KNOWN_TO_END = frozenset({Status.ENROLLED, Status.HELD, Status.REJECTED})
 """Statuses of a face after which nothing more has to be waited for by others with its photo."""
@@ -262,7 +251,7 @@ class Comparer:
             due_at = now + back_off(search.setbacks)
             heapq.heappush(self._waiting, (due_at, next(self._order), search))
             return False
-        if answer.code in _ADD_SAYS_SO_TOO:
+        if answer.code in PHOTO_CODES:  # the `add` will be refused, too, and says why
             search.job.compared = True
             return True
         found = found_faces(answer)

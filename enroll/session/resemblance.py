@@ -15,8 +15,8 @@ from enroll.text.wording import amount
 from enroll.visible import visible
 
 STRANGERS: Mapping[int, int] = {75: 1_000, 80: 10_000, 85: 100_000, 90: 1_000_000}
-"""Scores that one in so many comparisons with a stranger reaches in a library of up to 100,000
-faces: the thresholds that the service's documentation recommends."""
+"""Scores, each with the number of comparisons with strangers of which one reaches it, in a library
+of up to 100,000 faces: the thresholds that the service's documentation recommends."""
 
 LOOKALIKE = "LOOKALIKE"
 """The code of a photo that is held because it looks like another person."""
@@ -163,7 +163,9 @@ def explained(pairs: Iterable[Pair]) -> Explained:
             unlike.setdefault(one, set()).add(other)
             unlike.setdefault(other, set()).add(one)
     swapped, misplaced = [], []
-    for people, those in alike.items():
+    for people, found in alike.items():
+        # Nothing can be said of photos that are not unlike others of their person.
+        those = [one for one in found if {one.face_token, one.finding.other_token} & unlike.keys()]
         if any(_crossed(one, another, unlike) for one, another in combinations(those, 2)):
             swapped.append(people)
             continue

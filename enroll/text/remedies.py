@@ -62,8 +62,8 @@ _REMEDIES = {
     "PHOTO_DARK_FACE": "Brighten the photo or take one with more light, or use --precheck warn.",
     "PHOTO_BRIGHT_FACE": "Use a photo with less light on the face, or --precheck warn.",
     "PHOTO_BLURRED_FACE": "Use a sharp photo, or --precheck warn.",
-    "LOOKALIKE": "Remove one of the ids, or correct the photo. For two people who look alike: "
-    "`enroll audit --accept ID1,ID2`.",
+    "LOOKALIKE": "Correct the list or the photo. If the other id was wrong and is removed, and for "
+    "two people who look alike: `enroll audit --accept ID1,ID2`.",
     "UNLIKE_BEFORE": "Correct the photo, and the other person's if they were swapped. If it is "
     "right: `enroll audit --accept ID1,ID2`.",
     "SEARCH_FAILED": "Run again. --lookalikes warn adds such rows without the search.",
