@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes -r
 OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: demo test soak year identity bench lint types check clean
+.PHONY: demo test smoke soak year identity bench lint types check clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -20,7 +20,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # More workers than most machines have cores: many tests wait for a disk, a call or a process.
 WORKERS ?= 4
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark"
+
+# The benchmarks at a tiny size: that they still run, not what they measure.
+smoke: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m benchmark
 
 # Twenty archives, each through faults and kills: some 25 minutes. make soak SEEDS=1 is one.
 SEEDS ?= 20
@@ -52,7 +56,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test smoke
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("enroll needs Python 3.11 or newer; try make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'

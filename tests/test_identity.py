@@ -220,6 +220,7 @@ def test_swapped_photos_that_are_not_said_to_be_are_found_out(tmp_path: Path) ->
     assert all(finding.endswith("are not said to be swapped") for finding in wrong)
 
 
+@pytest.mark.benchmark
 def test_a_small_staff_is_enrolled_audited_and_lives_a_night(tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, IDENTITY, "--people", "60", "--faults", "6"]
     command += ["--nights", "1", "--keep", tmp_path]

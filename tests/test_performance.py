@@ -47,6 +47,7 @@ needed = [
 ]
 
 
+@pytest.mark.benchmark
 @pytest.mark.skipif(bool(needed), reason=f"there is no {', '.join(needed)} here")
 @pytest.mark.parametrize(
     "cases",
