@@ -23,17 +23,29 @@ from enroll.resources import raise_file_limit, shortage_in
 from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
 from enroll.text.wording import say_aside
 
-_MODULES = {
-    "match": ("match",),
-    "enrolling": ("plan", "run", "sync"),
-    "reports": ("status", "report", "export", "history"),
-    "maintain": ("verify", "audit", "adopt", "resolve", "remove", "forget"),
-    "library": ("who", "library", "probe"),
-    "rehearsal": ("sandbox", "demo"),
+_HEADINGS = {
+    "Prepare a list": {"match": "match", "plan": "enrolling"},
+    "Enroll": {"run": "enrolling", "sync": "enrolling"},
+    "See what is enrolled": {
+        "status": "reports",
+        "report": "reports",
+        "export": "reports",
+        "history": "reports",
+        "who": "library",
+    },
+    "Check and correct": {
+        "verify": "maintain",
+        "audit": "maintain",
+        "adopt": "maintain",
+        "resolve": "maintain",
+    },
+    "Delete": {"remove": "maintain", "forget": "maintain"},
+    "Libraries and accounts": {"library": "library", "probe": "library"},
+    "Rehearse": {"demo": "rehearsal", "sandbox": "rehearsal"},
 }
-"""The commands in the order of the help, by their modules."""
+"""The commands with their modules, under the headings of the help."""
 
-_COMMANDS = {name: module for module, names in _MODULES.items() for name in names}
+_COMMANDS = {name: module for names in _HEADINGS.values() for name, module in names.items()}
 
 
 class _Commands(CommandGroup):
@@ -48,6 +60,18 @@ class _Commands(CommandGroup):
         module = importlib.import_module(f"enroll.cli.{_COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Under headings, with all texts in one column."""
+        for heading, names in _HEADINGS.items():
+            commands = {name: self.get_command(ctx, name) for name in names}
+            helps = [
+                (name.ljust(max(map(len, _COMMANDS))), command.get_short_help_str(limit=200))
+                for name, command in commands.items()
+                if command is not None
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(helps)
 
 
 @click.group(
