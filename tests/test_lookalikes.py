@@ -221,6 +221,27 @@ def test_swapped_photos_are_held_and_reported_and_the_old_faces_stay(archive: Ar
     assert archive.held() == archive.wanted()
 
 
+@pytest.mark.parametrize("command", ["run", "sync"])
+def test_the_face_that_a_held_photo_would_replace_is_not_superseded(
+    archive: Archive, command: str
+) -> None:
+    archive.rows.append(("a", "name of a", "a-too.jpg"))
+    archive.photo("a-too.jpg", picture(4))
+    archive.sync()
+    before = archive.held()
+    archive.photo("a-too.jpg", again(2))
+    for _ in range(2):
+        report = getattr(archive, command)(**HOLD)
+        assert report.ended.tally.statuses[Status.HELD] == 1
+        assert report.ended.tally.superseded == 0
+        if report.sync_result is not None:
+            assert report.sync_result.counted.removed == 0
+    assert archive.held() == before
+    archive.photo("a-too.jpg", picture(5))
+    report = getattr(archive, command)(**HOLD)
+    assert (report.exit_code, report.ended.tally.superseded) == (ExitCode.DONE, 1)
+
+
 def test_a_leaver_stays_while_a_held_photo_looks_like_theirs(archive: Archive) -> None:
     archive.sync()
     archive.rows[:] = [row for row in archive.rows if row[0] not in ("a", "b")]

@@ -369,9 +369,20 @@ _SEVERAL_ENROLLED = (
     .group_by(s.face.c.user_id)
     .having(func.count() > 1)
 )
+# What is held may show somebody else: the face that it would replace stays in use.
+_HOLDS_A_NEW_ONE = select(s.face.c.user_id).where(
+    s.face.c.status == Status.HELD.value,
+    s.face.c.status != _ENROLLED,  # so that the index on the others serves
+    _POINTED_TO,
+)
 _LEFT = (
     select(s.face)
-    .where(s.face.c.status == _ENROLLED, ~_POINTED_TO, s.face.c.user_id.in_(_SEVERAL_ENROLLED))
+    .where(
+        s.face.c.status == _ENROLLED,
+        ~_POINTED_TO,
+        s.face.c.user_id.in_(_SEVERAL_ENROLLED),
+        s.face.c.user_id.not_in(_HOLDS_A_NEW_ONE),
+    )
     .order_by(s.face.c.face_id)
 )
 _FACES_OF = select(s.face).where(s.face.c.user_id.in_(among("people")))
