@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -694,3 +696,31 @@ def test_a_demo_keeps_to_its_folder_and_adds_nothing_the_second_time(
     assert "now holds 60 faces" in second.out
     assert [path.name for path in archive.folder.iterdir()] == ["rehearsal"]
     assert not command.state.exists()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash here")
+def test_bash_completes_commands_options_and_their_values(command: Command) -> None:
+    script = """
+        eval "$(_ENROLL_COMPLETE=bash_source enroll)"
+        complete_words() {
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+            _enroll_completion enroll
+            echo "${COMPREPLY[@]}"
+        }
+        complete_words enroll hist
+        complete_words enroll run --lookal
+        complete_words enroll run --lookalikes ""
+    """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**command.environ, "PATH": path},
+        text=True,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (
+        ["history", "--lookalikes", "off warn hold"],
+        "",
+    )
