@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from enroll import clock
-from enroll.commands.audit_report import Audited, audited_lines, in_order, write_findings
+from enroll.commands.audit_report import Audited, audited_lines, first_findings, write_findings
 from enroll.commands.audit_search import AuditSearch, photos_gone
 from enroll.errors import EnrollError, ExitCode, LocalError, ServiceError, UsageError
 from enroll.ledger import Ledger, ledger_at
@@ -131,7 +131,7 @@ def audit(
         audited = _audited(session, search, work, stop=stop)
         work.exit_code, work.reason = audited.exit_code, str(stop or "")
         if settings.findings is not None:
-            write_findings(settings.findings, audited.findings)
+            write_findings(settings.findings, ledger)
         prompt.say(
             "",
             *audited_lines(audited, shown=settings.show_user_ids, file=settings.findings),
@@ -227,7 +227,8 @@ def _audited(
         enrolled=status.counts.get(Status.ENROLLED, 0),
         in_doubt=sum(status.counts.get(one, 0) for one in OPEN),
         not_audited=status.not_audited,
-        findings=in_order(list(search.ledger.pairs())),
+        found=search.ledger.audits().findings,
+        findings=first_findings(search.ledger),
         calls=dict(tally.calls),
         calls_refused=tally.refused,
         stop=stop,
@@ -267,7 +268,7 @@ def accept_pairs(settings: AuditSettings, prompt: Prompt) -> Accepted:
         with command_record(ledger, start) as work:
             accepted = _accept(groups, ledger, work)
         if settings.findings is not None:
-            write_findings(settings.findings, in_order(list(ledger.pairs())))
+            write_findings(settings.findings, ledger)
     prompt.say(*_accepted_lines(accepted))
     return accepted
 

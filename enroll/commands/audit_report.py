@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enroll.errors import EnrollError, ExitCode
-from enroll.ledger import FindingKind, Pair, iso_time
+from enroll.ledger import FindingKind, LedgerReader, Pair, iso_time
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, Status
 from enroll.session.resemblance import explained
@@ -21,6 +20,9 @@ from enroll.visible import path_text
 
 SHOWN = 10
 """How many findings are shown."""
+
+MOST_READ = 20_000
+"""Findings of each kind that are kept in memory; the others are only counted and written."""
 
 FINDING_COLUMNS = (
     "finding",
@@ -69,7 +71,8 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """What an audit has done, and the current findings, of earlier audits, too.
+    """What an audit has done, and the current findings, of earlier audits, too: how many there are
+    of each kind (`found`), and the first `MOST_READ` of each (`findings`).
 
     `chosen` faces were to be searched with, and `searched` of them were; `photos_gone`, `refused`
     (by code) and `too_new` ones could not be. `uncompared` ones were not compared with others of
@@ -93,6 +96,7 @@ class Audited:
     enrolled: int
     in_doubt: int
     not_audited: int
+    found: Mapping[FindingKind, int]
     findings: Sequence[Pair]
     calls: Mapping[CallKind, int]
     calls_refused: int
@@ -111,29 +115,33 @@ class Audited:
     @property
     def counts(self) -> dict[FindingKind, int]:
         """The findings by kind."""
-        found = Counter(pair.finding.kind for pair in self.findings)
-        return {kind: found[kind] for kind in KINDS}
+        return {kind: self.found.get(kind, 0) for kind in KINDS}
 
     @property
     def people(self) -> int:
-        """How many people the findings name."""
+        """How many people the `findings` name."""
         named = {pair.user_id for pair in self.findings}
         named |= {pair.finding.other_user_id for pair in self.findings}
         return len(named - {""})
 
 
-def in_order(pairs: Sequence[Pair]) -> list[Pair]:
-    """Findings by kind, within a kind as the ledger has them."""
-    return sorted(pairs, key=lambda pair: KINDS.index(pair.finding.kind))
+def first_findings(ledger: LedgerReader) -> list[Pair]:
+    """The current findings by kind, the first `MOST_READ` of each."""
+    first: dict[FindingKind, list[Pair]] = {kind: [] for kind in KINDS}
+    for pair in ledger.pairs():
+        if len(of_kind := first[pair.finding.kind]) < MOST_READ:
+            of_kind.append(pair)
+    return [pair for of_kind in first.values() for pair in of_kind]
 
 
 # A file of findings
 
 
-def write_findings(path: Path, pairs: Sequence[Pair]) -> None:
-    """Write findings to a table. Raises what `new_table` raises."""
+def write_findings(path: Path, ledger: LedgerReader) -> None:
+    """Write all current findings to a table, by kind. Raises what `new_table` raises."""
     with new_table(path, FINDING_COLUMNS, rules=_RULES, numbers={"run"}) as table:
-        table.write(map(_cells, pairs))
+        for kind in KINDS:
+            table.write(_cells(pair) for pair in ledger.pairs() if pair.finding.kind is kind)
 
 
 def _cells(pair: Pair) -> list[Cell]:
@@ -211,10 +219,11 @@ def audited_lines(audited: Audited, *, shown: bool, file: Path | None) -> Iterat
         yield f"No finding so far; {left}" if audited.not_audited else "No finding."
         return
     yield from counted({kind: n for kind, n in audited.counts.items() if n}, MEANINGS)
-    about = f"  These are about {amount(audited.people, 'person', 'people')}."
+    more = "at least " if sum(audited.counts.values()) > len(audited.findings) else ""
+    about = f"  These are about {more}{amount(audited.people, 'person', 'people')}."
     yield f"{about} {left}" if audited.not_audited else about
     yield ""
-    yield from _first_findings(audited.findings, shown=shown, file=file)
+    yield from _first_findings(audited, shown=shown, file=file)
     yield ""
     yield from _remedies(audited)
 
@@ -257,7 +266,9 @@ def _left_out(audited: Audited) -> Iterator[str]:
         yield f"{amount(audited.left, 'face')} left: `enroll audit` goes on with them."
 
 
-def _first_findings(pairs: Sequence[Pair], *, shown: bool, file: Path | None) -> Iterator[str]:
+def _first_findings(audited: Audited, *, shown: bool, file: Path | None) -> Iterator[str]:
+    pairs = audited.findings
+
     def name(user_id: str) -> str:
         return user_id if shown else mask(user_id)
 
@@ -276,7 +287,7 @@ def _first_findings(pairs: Sequence[Pair], *, shown: bool, file: Path | None) ->
     yield from lines[:SHOWN]
     if rows:
         yield from columns(rows)
-    if more := len(pairs) - len(rows):
+    if more := sum(audited.counts.values()) - len(rows):
         yield f"  and {amount(more, 'more finding')}"
     if file is not None:
         yield f"  All findings are in {file}."
