@@ -421,3 +421,24 @@ def test_without_the_option_nothing_is_searched_and_the_record_says_so(archive: 
     assert (report.exit_code, calls(report)) == (ExitCode.DONE, {"add": 1})
     with archive.writing() as ledger:
         assert [run.start.options["lookalikes"] for run in ledger.runs()] == ["off", "off"]
+
+
+def test_a_held_photo_that_no_row_has_any_more_is_no_reason_for_anything(archive: Archive) -> None:
+    archive.sync()
+    wrong = archive.folder / "wrong.jpg"
+    wrong.write_bytes(again(1))
+    rows = list(archive.rows)
+    (theirs,) = (row for row in rows if row[0] == "b")
+    archive.rows = [*(row for row in rows if row != theirs), ("b", theirs[1], "wrong.jpg")]
+    held = archive.sync(**HOLD)
+    assert codes(held) == {("held", "UNLIKE_BEFORE"): 1}
+    archive.rows = [
+        row for row in rows if row[0] != "a"
+    ]  # corrected; and who it looked like leaves
+    last = archive.sync(**HOLD)
+    assert last.exit_code is ExitCode.DONE
+    assert whose(archive) == ["b", "c"]
+    with archive.writing() as ledger:
+        assert list(ledger.pairs()) == []
+    archive.rows = [*rows[2:], ("b", theirs[1], "wrong.jpg")]
+    assert calls(archive.sync(**HOLD)) == {"search": 1, "add": 1}  # nobody looks like it any more

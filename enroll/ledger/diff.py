@@ -89,6 +89,18 @@ _FIND = {
 }
 """By whether everybody is compared."""
 
+# No row of the manifest has the photo of a held face any more: that is no reason for anything. If
+# one has it again, the library is searched again.
+_FORGET_HELD = (
+    update(s.face)
+    .where(
+        s.face.c.status == Status.HELD.value,
+        s.face.c.status != literal(Status.ENROLLED.value, literal_execute=True),  # as its index is
+        ~leads_to_face(),
+    )
+    .values(status=Status.PENDING.value, code="", message="")
+)
+
 
 class SqliteManifestDiff:
     """Reads and writes within the ledger's own transactions."""
@@ -275,7 +287,9 @@ class SqliteManifestDiff:
     def accept(self, run: int) -> None:
         """Record who is absent, and what to delete and add, which this sync is to do."""
         note_unsettled(self._connection, everybody=self._everybody)
+        forget_held = _FORGET_HELD if self._everybody else _FORGET_HELD.where(is_compared())
         for statement, values in (
+            (forget_held, {}),
             (FORGET_RETURNED, {}),
             (FORGET_WITHHELD, {}),
             (FORGET_FRESH, {}),

@@ -84,21 +84,6 @@ def is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 @cache
-def looked_like_by_held() -> Select[str]:
-    """The people of whom a held photo of somebody in the manifest is a likeness: perhaps the same
-    person under a new id."""
-    return (
-        select(s.finding.c.other_user_id)
-        .join_from(s.face, s.finding, s.finding.c.face_id == s.face.c.face_id)
-        .where(
-            s.face.c.status == Status.HELD.value,
-            s.face.c.status != Status.ENROLLED.value,  # so that the index on the others serves
-            is_listed(s.face.c.user_id),
-        )
-    )
-
-
-@cache
 def photo_is_missing() -> ColumnElement[bool]:
     """Condition: the photo is missing. A row that names none counts if its person has a face."""
     named = s.manifest_row.c.path != ""
@@ -124,6 +109,21 @@ def leads_to_face() -> ColumnElement[bool]:
             s.manifest_row.c.user_id == s.face.c.user_id,
             SAME_ROW,
             s.row.c.face_id == s.face.c.face_id,
+        )
+    )
+
+
+@cache
+def looked_like_by_held() -> Select[str]:
+    """The people of whom a held photo of the manifest is a likeness: perhaps the same person under
+    a new id."""
+    return (
+        select(s.finding.c.other_user_id)
+        .join_from(s.face, s.finding, s.finding.c.face_id == s.face.c.face_id)
+        .where(
+            s.face.c.status == Status.HELD.value,
+            s.face.c.status != Status.ENROLLED.value,  # so that the index on the others serves
+            leads_to_face(),
         )
     )
 

@@ -415,8 +415,12 @@ def _shared(run: int) -> Select[int, int, int]:
             func.max(face.face_id).label("last"),
             func.count().label("people"),
         )
-        # Who has gone may have another id by now.
-        .where(face.status == _ENROLLED, face.user_id.not_in(select(s.absence.c.user_id)))
+        # Who has gone may have another id by now, and what was replaced is about to go.
+        .where(
+            face.status == _ENROLLED,
+            face.user_id.not_in(select(s.absence.c.user_id)),
+            face.face_id.not_in(select(s.face_to_delete.c.face_id)),
+        )
         .group_by(face.sha256)
         .having(func.count() > 1, func.max(face.run) == run)
         .order_by(func.min(face.face_id))
