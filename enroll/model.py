@@ -37,6 +37,9 @@ class Status(StrEnum):
     """Not enrolled, because the person was forgotten. Said of rows only; no ledger holds it."""
 
 
+RESULTS = "the results"
+"""What a run's results are called among the files that a ledger keeps of the run."""
+
 OPEN = (Status.SENDING, Status.IN_DOUBT)
 """Statuses of a face that the service may hold under a token that is not on record."""
 

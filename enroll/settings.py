@@ -18,7 +18,7 @@ import platformdirs
 from enroll.allowed import LEAST_MEMORY, MIN_FACE_ALONE, check_settings, wrong_choice
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
-from enroll.model import SendAs
+from enroll.model import RESULTS, SendAs
 from enroll.timetable import Timetable
 from enroll.visible import path_text
 
@@ -369,7 +369,7 @@ class RunSettings(CallSettings):
     @property
     def files(self) -> dict[str, str]:
         """What a ledger keeps of the run's files; see `files_record`."""
-        return files_record({"the results": self.results, **self.written})
+        return files_record({RESULTS: self.results, **self.written})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from enroll.cli.command import source_of
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.answers import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
 from enroll.ledger import INTERRUPTED, WITHHELD, schema
-from enroll.manifest.header import EXPORT_COLUMNS, RESULT_COLUMNS
+from enroll.manifest.header import EXPORT_COLUMNS
 from enroll.manifest.rules import RowCode
 from enroll.model import EventKind, Status, Verdict
 from enroll.photos import PhotoCode
@@ -42,6 +42,7 @@ from enroll.sandbox.faults import EITHER_SIDE
 from enroll.session.resemblance import LOOKALIKE, NOT_COMPARED, UNLIKE_BEFORE
 from enroll.settings import DEFAULT_ENDPOINT
 from enroll.text import remedies
+from enroll.text.files import RESULT_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -45,7 +45,9 @@ def keep(archive: Archive, command: Command) -> None:
     (folder / "keys").write_text('api_key = "k"\napi_secret = "s"\n')
     (folder / "keys").chmod(0o600)
     command.environ["ENROLL_LEDGER"] = str(folder / "ledger.sqlite")
+    assert command(*RUN, "--results", "older.jsonl").code == 0
     assert command(*RUN).code == 0
+    (folder / "copy.csv").write_bytes((folder / "staff.results.csv").read_bytes())
     (folder / "enroll.toml").write_text('images = "."\n')
     (folder / "link.csv").symlink_to("ledger.sqlite")
     os.link(folder / "ledger.sqlite", folder / "hard.csv")
@@ -116,6 +118,27 @@ def test_nothing_is_written_over_what_is_in_use_a_ledger_or_a_photo(
     assert f"Error: {option} {name}" in said
     assert words in said
     assert "give another name" in said
+
+
+def test_results_of_a_run_are_written_over_by_the_next_run_alone(
+    refused: Callable[..., str],
+) -> None:
+    others = {option: words for option, words in WRITERS.items() if option != "--results"}
+    others |= {
+        "--findings": ("audit", "--findings"),
+        "audit --summary": ("audit", "--summary"),
+        "--accept": ("audit", "--accept", "x,x", "--findings"),
+        "--duplicates": ("plan", "staff.csv", "--duplicates"),
+        "--list": ("remove", "--run", "1", "--list"),
+        "--profile": ("probe", "--profile"),
+    }
+    wrong = []
+    for option, words in others.items():
+        for name in ("staff.results.csv", "copy.csv", "older.jsonl"):
+            in_vain = option == "--profile" and name == "older.jsonl"  # it knows no ledger
+            if not in_vain and "would overwrite the results" not in refused(*words, name):
+                wrong.append((option, name))
+    assert not wrong
 
 
 SYNC = ("sync", "staff.csv", "--group-id", "staff", "--max-missing", "1")

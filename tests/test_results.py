@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import LocalError, ManifestError, UsageError
-from enroll.manifest.header import RESULT_COLUMNS
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.results import default_results_path, write_results
 from enroll.model import Entry, Row, Status
+from enroll.text.files import RESULT_COLUMNS
 
 Lookup = Callable[[Sequence[Row]], Sequence[Entry | None]]
 

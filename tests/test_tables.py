@@ -17,13 +17,12 @@ import pytest
 from archive import read_csv
 
 from enroll.errors import LocalError, UsageError
-from enroll.manifest.header import RESULT_COLUMNS
 from enroll.manifest.manifest import open_manifest
 from enroll.manifest.results import write_results
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import Entry, Row, Status
 from enroll.text import tables
-from enroll.text.files import TABLES
+from enroll.text.files import RESULT_COLUMNS, TABLES
 from enroll.text.tables import free_text, new_table
 
 openpyxl = pytest.importorskip("openpyxl")

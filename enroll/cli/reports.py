@@ -176,7 +176,12 @@ def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any
         if output != STDOUT:
             check_output(
                 Output(path=output, option="OUTPUT"),
-                InUse(ledger=path, manifests=reader.manifests(), files=in_use()),
+                InUse(
+                    ledger=path,
+                    manifests=reader.manifests(),
+                    results=reader.results(),
+                    files=in_use(),
+                ),
             )
         with printing():
             count = write_export(reader.entries(statuses), output, raw=raw)

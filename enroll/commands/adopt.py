@@ -18,7 +18,7 @@ from enroll.commands.adopt_report import (
     opening_lines,
 )
 from enroll.commands.adopt_search import AdoptSearch
-from enroll.commands.run_input import ledger_path, named_library
+from enroll.commands.run_input import ledger_path, named_library, results_on_record
 from enroll.errors import UsageError
 from enroll.ledger import (
     Ledger,
@@ -85,7 +85,13 @@ def adopt(
     path = ledger_path(run)
     if settings.report is not None:
         output = Output(path=settings.report, option="--report")
-        check_new_file(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
+        in_use = InUse(
+            ledger=path,
+            manifests=[manifest.path],
+            results=results_on_record(path),
+            files=run.in_use,
+        )
+        check_new_file(output, in_use)
     with ExitStack() as stack:
         store, held = ledger_at(path), None
         if store.exists() and settings.dry_run:

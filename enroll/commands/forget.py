@@ -12,7 +12,6 @@ from typing import ClassVar
 
 from enroll import clock
 from enroll.commands.forget_search import (
-    RESULTS,
     PeopleFaces,
     PeopleSearch,
     files_of,
@@ -21,7 +20,7 @@ from enroll.commands.forget_search import (
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Ledger, Target
 from enroll.manifest.rules import read_user_ids, user_id_fault
-from enroll.model import Credentials
+from enroll.model import RESULTS, Credentials
 from enroll.photos import open_store
 from enroll.session.deletions import (
     DELETE_PAGE,

@@ -20,7 +20,7 @@ from enroll.expiry import absent_from
 from enroll.facesearch import FoundFace
 from enroll.ledger import Ledger, Listing, RunRecord
 from enroll.manifest.results import default_results_path
-from enroll.model import Answer, FaceRecord
+from enroll.model import RESULTS, Answer, FaceRecord
 from enroll.photos import is_photo, is_zip, open_store
 from enroll.session.caller import Caller
 from enroll.session.library_faces import (
@@ -154,7 +154,6 @@ def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: fl
 
 MANIFEST = "a manifest"
 PHOTOS = "a folder or archive of photos"
-RESULTS = "the results"
 
 _REMEDIES = {
     MANIFEST: "remove the rows; as long as they are there, runs withhold them",

@@ -19,6 +19,7 @@ from enroll.ledger import BlockList, CachedScan, LibraryIdentity, fingerprint, l
 from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_json, open_manifest
 from enroll.manifest.results import check_results, default_results_path
 from enroll.manifest.source import Source
+from enroll.model import RESULTS
 from enroll.photos import PhotoStore, check_installed, limit_memory, marks
 from enroll.settings import ManifestOptions, RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_new_file
@@ -96,8 +97,23 @@ def check_beside_results(
     files = dict(others or {})
     files |= {what: path for what, path in settings.in_use.items() if path is not output.path}
     if (results := results_path(settings)) is not None:
-        files["the results"] = results
-    check_new_file(output, InUse(ledger=ledger, manifests=[settings.manifest], files=files))
+        files[RESULTS] = results
+    in_use = InUse(
+        ledger=ledger,
+        manifests=[settings.manifest],
+        results=results_on_record(ledger),
+        files=files,
+    )
+    check_new_file(output, in_use)
+
+
+def results_on_record(ledger: Path | None) -> Sequence[Path]:
+    """The results that runs were to write, as far as the ledger knows, if it is there."""
+    with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
+        if ledger is not None and (store := ledger_at(ledger)).exists():
+            with closing(store.read()) as reader:
+                return reader.results()
+    return ()
 
 
 def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:

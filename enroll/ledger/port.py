@@ -431,6 +431,9 @@ class LedgerReader(Protocol):
     def manifests(self) -> list[Path]:
         """The manifests of all runs, absolute paths."""
 
+    def results(self) -> list[Path]:
+        """The files that --results of all runs named, absolute paths."""
+
     def last_scan(self) -> CachedScan | None:
         """What is remembered of the last whole scan of a manifest, if there is one."""
 

@@ -47,7 +47,7 @@ from enroll.ledger.records import (
 )
 from enroll.ledger.scan_cache import CachedScan
 from enroll.ledger.statements import HOLDERS_OF, among, face_record, listed
-from enroll.model import Entry, Event, EventKind, FaceRecord, RawAnswer, SendAs, Status
+from enroll.model import RESULTS, Entry, Event, EventKind, FaceRecord, RawAnswer, SendAs, Status
 from enroll.visible import named_path, storable
 
 
@@ -244,6 +244,10 @@ class SqliteReader:
     def manifests(self) -> list[Path]:
         found = self._connection.execute(select(s.run.c.manifest).distinct())
         return [named_path(name) for (name,) in found if name]
+
+    def results(self) -> list[Path]:
+        found = self._connection.scalars(select(s.run.c.files[RESULTS].as_string()).distinct())
+        return [named_path(name) for name in found if name]
 
     def last_scan(self) -> CachedScan | None:
         found = self._connection.execute(select(s.scan_cache)).one_or_none()

@@ -9,19 +9,8 @@ from dataclasses import dataclass, replace
 from enroll.errors import ManifestError
 from enroll.manifest.template import Template, parse_template
 from enroll.model import Role
+from enroll.text.files import RESULT_COLUMNS
 from enroll.visible import as_seen, character_name, is_invisible
-
-RESULT_COLUMNS = (
-    "status",
-    "face_token",
-    "error",
-    "message",
-    "attempts",
-    "request_id",
-    "sha256",
-    "enrolled_at",
-)
-"""The columns that a results file adds to the manifest's own."""
 
 EXPORT_COLUMNS = (
     "user_id",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enroll.errors import UsageError
-from enroll.manifest.header import FREE_TEXT, RESULT_COLUMNS, result_names, short_name
+from enroll.manifest.header import FREE_TEXT, result_names, short_name
 from enroll.model import Entry, Row
-from enroll.text.files import same_file
+from enroll.text.files import RESULT_COLUMNS, same_file
 from enroll.text.remedies import sentence
 from enroll.text.tables import (
     MAX_CELL_UNITS,

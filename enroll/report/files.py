@@ -66,7 +66,8 @@ def write_reports(settings: ReportSettings) -> Iterator[str]:
     limit_memory(settings.memory)
     with closing(read_ledger(asked.ledger)) as reader:
         manifests = [*reader.manifests(), *([asked.manifest] if asked.manifest else [])]
-    in_use = InUse(ledger=asked.ledger, manifests=manifests, files=settings.in_use)
+        results = reader.results()
+    in_use = InUse(ledger=asked.ledger, manifests=manifests, results=results, files=settings.in_use)
     if not asked.split:
         check_new_file(_output(settings.output), in_use)
     elif settings.output.exists() and not settings.output.is_dir():

@@ -346,7 +346,10 @@ def check_outputs(settings: SessionSettings, ledger: LedgerReader) -> None:
         others = {f"what {one.option} names,": one.path for one in settings.outputs}
         del others[f"what {output.option} names,"]
         in_use = InUse(
-            ledger=settings.ledger, manifests=manifests, files={**settings.in_use, **others}
+            ledger=settings.ledger,
+            manifests=manifests,
+            results=ledger.results(),
+            files={**settings.in_use, **others},
         )
         check_new_file(output, in_use)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,6 +136,23 @@ TABLES = {".csv": "", ".xlsx": "xlsxwriter", ".jsonl": "", ".parquet": "pyarrow"
 
 _EXTRAS = {".xlsx": "excel", ".parquet": "parquet"}
 
+RESULT_COLUMNS = (
+    "status",
+    "face_token",
+    "error",
+    "message",
+    "attempts",
+    "request_id",
+    "sha256",
+    "enrolled_at",
+)
+"""The columns that a results file adds to the manifest's own, at the end."""
+
+_RESULTS = re.compile((r"(\W)" + r"\1".join(RESULT_COLUMNS) + r"\r?\n").encode())
+"""What the header of results ends with, in a CSV with any delimiter."""
+
+_HEADER_BYTES = 1 << 16
+
 _OTHER_KINDS = frozenset(
     {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".pdf", ".docx", ".gz", ".zip"}
 )
@@ -158,11 +176,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InUse:
-    """What a command reads and keeps: its ledger, if any, manifests, and other files by what they
-    are."""
+    """What a command reads and keeps: its ledger, if any, manifests, the results of earlier runs,
+    and other files by what they are."""
 
     ledger: Path | None
     manifests: Sequence[Path] = ()
+    results: Sequence[Path] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -183,6 +202,7 @@ def check_output(output: Output, in_use: InUse) -> None:
             raise UsageError(f"{_named(output)} would overwrite {what} {path}; {_remedy(output)}")
     if found is not None and stat.S_ISREG(found.st_mode):
         _refuse_content(output)
+        _refuse_results(output, in_use.results)
     elif found is not None and (not output.is_log or stat.S_ISDIR(found.st_mode)):
         raise UsageError(f"{_named(output)} {_not_a_file(output.path)}; {_remedy(output)}")
     if not output.content:
@@ -278,6 +298,17 @@ def _refuse_content(output: Output) -> None:
         raise UsageError(f"{_named(output)} would overwrite a picture; {_remedy(output)}")
 
 
+def _refuse_results(output: Output, known: Sequence[Path]) -> None:
+    """Raise UsageError for the results of any run, unless a run is to write its own there."""
+    if output.option == "--results":
+        return
+    is_known = any(same_file(output.path, path) for path in known)
+    if is_known or _RESULTS.search(_head(output.path, _HEADER_BYTES)):
+        raise UsageError(
+            f"{_named(output)} would overwrite the results of a run; {_remedy(output)}"
+        )
+
+
 def _is_beside_a_database(path: Path) -> bool:
     return any(
         path.name.endswith(companion)
@@ -294,10 +325,10 @@ def _is_picture(head: bytes) -> bool:
     return head.startswith(_PICTURES) or bitmap or webp or heif
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path, size: int = _HEAD_BYTES) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_HEAD_BYTES)
+            return file.read(size)
     except OSError:
         return b""  # not there, or not to be read: then nobody knows what it holds
 
