@@ -18,7 +18,7 @@ from real_command import Command, account_of
 
 from enroll import clock
 from enroll.commands.audit import AuditSettings, accept_pairs, audit
-from enroll.commands.audit_report import FINDING_COLUMNS, Audited, audited_lines
+from enroll.commands.audit_report import FINDING_COLUMNS, Audited, audited_lines, figures
 from enroll.commands.audit_search import FACES_A_COMMIT
 from enroll.errors import ExitCode, LedgerBusyError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes, Finding, FindingKind, Searched, read_ledger
@@ -41,11 +41,11 @@ def archive(box: Sandbox, tmp_path: Path) -> Archive:
     return Archive(tmp_path, box)
 
 
-def like(number: int) -> bytes:
+def like(number: int, *, size: int = 96) -> bytes:
     """Another photo of the same person: the `picture`, larger and encoded otherwise."""
     out = BytesIO()
     with Image.open(BytesIO(picture(number))) as known:
-        known.resize((96, 96), Image.Resampling.BICUBIC).save(out, "JPEG", quality=80)
+        known.resize((size, size), Image.Resampling.BICUBIC).save(out, "JPEG", quality=80)
     return out.getvalue()
 
 
@@ -84,6 +84,7 @@ def swapped_and_misplaced(archive: Archive) -> None:
         ("wrong", "4.jpg", picture(4)),
         ("wrong", "5b.jpg", like(5)),
         ("right", "5.jpg", picture(5)),
+        ("right", "5c.jpg", like(5, size=128)),
         ("gone-01", "6.jpg", picture(6)),
         ("good-01", "7.jpg", picture(7)),
         ("good-01", "7b.jpg", like(7)),
@@ -98,6 +99,7 @@ def test_every_planted_fault_is_found_and_no_other(archive: Archive, tmp_path: P
     assert kinds(found) == [
         ("lookalike", "double-1", "double-2"),
         ("lookalike", "right", "wrong"),
+        ("lookalike", "right", "wrong"),
         ("lookalike", "swap-1", "swap-2"),
         ("lookalike", "swap-1", "swap-2"),
         ("not_itself", "", "gone-01"),
@@ -105,15 +107,18 @@ def test_every_planted_fault_is_found_and_no_other(archive: Archive, tmp_path: P
         ("unlike", "swap-2", "swap-2"),
         ("unlike", "wrong", "wrong"),
     ]
-    assert (found.exit_code, found.searched, found.people) == (ExitCode.SOME_ROWS_FAILED, 12, 7)
-    assert found.calls == {"group_list": 1, "search": 12}
+    assert (found.exit_code, found.searched, found.people) == (ExitCode.SOME_ROWS_FAILED, 13, 7)
+    assert found.calls == {"group_list": 1, "search": 13}
     assert "Two photos of sw***1 and sw***2 are probably swapped" in told.text
-    assert "A photo of *** probably shows ***" in told.text
+    assert told.text.count("A photo of *** probably shows ***") == 1
+    assert figures(found)["misplaced"] == 1
+    named = "\n".join(audited_lines(found, shown=True, file=None))
+    assert named.count("The photo 5b.jpg of wrong probably shows right: ") == 1
     assert "double-1" not in told.text
     lines = read_csv(file)
     assert tuple(lines[0]) == FINDING_COLUMNS
     assert [line["finding"] for line in lines][-4:] == ["unlike"] * 3 + ["not_itself"]
-    scores = [float(line["score"]) for line in lines[:4]]
+    scores = [float(line["score"]) for line in lines[:5]]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] >= 85
     (double,) = [line for line in lines if "double-1" in line.values()]
@@ -427,16 +432,16 @@ def test_the_command_says_what_is_wrong_with_accept_and_with_its_files(
     assert len(archive.box.calls) == calls
     found = command("audit", *ledger, "--json", "--summary", "s.json", "--findings", "f.jsonl")
     assert found.code == 1, found.err
-    figures = json.loads(found.out)
-    assert figures == json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
-    assert figures["findings"] == {
+    counted = json.loads(found.out)
+    assert counted == json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert counted["findings"] == {
         "lookalike": 1,
         "unlike_before": 0,
         "unlike": 0,
         "not_itself": 0,
     }
-    assert (figures["exit_code"], figures["reason"]) == (1, "SOME_ROWS_FAILED")
-    assert (figures["searched"], figures["calls"]["search"]) == (2, 2)
+    assert (counted["exit_code"], counted["reason"]) == (1, "SOME_ROWS_FAILED")
+    assert (counted["searched"], counted["calls"]["search"]) == (2, 2)
     assert "000123" not in found.out
     accepted = command("audit", *ledger, "--accept", "b,000123")
     assert (accepted.code, accepted.out) == (

@@ -173,13 +173,14 @@ def test_what_several_photos_of_a_person_tell_is_said(command: Command) -> None:
             6: [like(7, "d", 92.0), like(8, "d", 91.0)],
             # f's second photo shows e.
             9: [like(12, "f", 90.0)],
+            10: [like(12, "f", 89.0)],
             11: [like(12, "f", 30.0, UNLIKE)],
         },
     )
     page = reported(command)
     swapped, alike, unlike = shown(page)
     assert swapped == [([95.0], "a", "b"), ([94.0], "a", "b")]
-    assert [pair[0] for pair in alike] == [[96.0], [93.0], [92.0], [91.0], [90.0]]
+    assert [pair[0] for pair in alike] == [[96.0], [93.0], [92.0], [91.0], [90.0], [89.0]]
     assert [pair[0] for pair in unlike] == [[], [20.0], [30.0]]
     misplaced = {
         side[2] for group in page.pairs for pair in group for side in pair["sides"] if side[8]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from enroll.facesearch import FoundFace
@@ -77,9 +79,13 @@ def test_a_new_photo_is_held_for_another_person_that_it_looks_like(
     assert [one.kind.value for one in findings] == ([held_by] if held_by else [])
 
 
+def finding(other: str, score: float, kind: FindingKind = FindingKind.LOOKALIKE) -> Finding:
+    return Finding(kind=kind, other_token=other, other_user_id=other[0], score=score)
+
+
 def pair(kind: FindingKind, token: str, other: str, **more: Status) -> Pair:
     return Pair(
-        finding=Finding(kind=kind, other_token=other, other_user_id=other[0], score=90.0),
+        finding=finding(other, 90.0, kind),
         user_id=token[0],
         user_data="",
         image=f"{token}.jpg",
@@ -104,13 +110,26 @@ def test_crossed_likenesses_of_unlike_photos_are_swapped_photos() -> None:
     assert explained(crossed).swapped == []  # one person under two ids
 
 
-def test_a_photo_unlike_its_own_people_and_like_another_is_misplaced() -> None:
-    found = explained([pair(UNLIKE, "b2", "b1"), pair(ALIKE, "a1", "b2")])
-    (misplaced,) = found.misplaced
+def test_a_photo_unlike_its_own_people_and_like_several_of_another_is_misplaced() -> None:
+    apart = pair(UNLIKE, "b2", "b1")
+    likest = replace(pair(ALIKE, "b2", "a3"), finding=finding("a3", 99.0))
+    others = [pair(ALIKE, "a1", "b2"), pair(ALIKE, "b2", "c1"), pair(ALIKE, "b2", "c2")]
+    found = explained([apart, *others, likest])
+    (misplaced,) = found.misplaced  # once, though it looks like four photos of two people
     assert (misplaced.user_id, misplaced.face_token, misplaced.image) == ("b", "b2", "b2.jpg")
-    assert (misplaced.finding.other_user_id, misplaced.other_image) == ("a", "a1.jpg")
+    assert (misplaced.finding.other_user_id, misplaced.other_image) == ("a", "a3.jpg")
     assert found.swapped == []
-    assert explained([pair(ALIKE, "a1", "b1")]).misplaced == []
-    # One of b's photos is wrong, and both look like a's: which is it?
-    both = [pair(UNLIKE, "b2", "b1"), pair(ALIKE, "a1", "b2"), pair(ALIKE, "a1", "b1")]
-    assert (explained(both).misplaced, explained(both).swapped) == ([], [])
+
+
+def test_which_photo_is_wrong_is_not_said_where_it_cannot_be_known() -> None:
+    apart, alike = pair(UNLIKE, "b2", "b1"), [pair(ALIKE, "a1", "b2"), pair(ALIKE, "a2", "b2")]
+    copy = replace(alike[1], image=alike[0].image)
+    for found in (
+        alike,
+        [apart, alike[0]],  # one photo agrees with nothing: it may be the one that is wrong
+        [apart, alike[0], copy],
+        [apart, *alike, pair(UNLIKE, "a1", "a2")],
+        # Both of b's photos look like a's.
+        [apart, *alike, pair(ALIKE, "a1", "b1"), pair(ALIKE, "a2", "b1")],
+    ):
+        assert explained(found).misplaced == []

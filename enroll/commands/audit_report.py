@@ -272,6 +272,11 @@ def _first_findings(audited: Audited, *, shown: bool, file: Path | None) -> Iter
     def name(user_id: str) -> str:
         return user_id if shown else mask(user_id)
 
+    def photo(pair: Pair) -> str:
+        if shown and pair.image:
+            return f"The photo {pair.image} of {name(pair.user_id)}"
+        return f"A photo of {name(pair.user_id)}"
+
     together = explained(pairs)
     lines = [
         f"  Two photos of {name(one)} and {name(other)} are probably swapped: each looks like a "
@@ -279,8 +284,8 @@ def _first_findings(audited: Audited, *, shown: bool, file: Path | None) -> Iter
         for one, other in together.swapped
     ]
     lines += [
-        f"  A photo of {name(pair.user_id)} probably shows {name(pair.finding.other_user_id)}: it "
-        "looks like their photo, and not like the others of its own person."
+        f"  {photo(pair)} probably shows {name(pair.finding.other_user_id)}: it looks like their "
+        "photos, and not like the others of its own person."
         for pair in together.misplaced
     ]
     rows = [_row(pair, name, shown=shown) for pair in pairs[: max(SHOWN - len(lines), 0)]]

@@ -141,16 +141,16 @@ def _finding(kind: FindingKind, other: FoundFace) -> Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
     """What findings say together about people: of whom two photos are `swapped`, and which photos
-    are `misplaced`, as pairs whose first face is the photo in the wrong place and whose second is
-    of the person whom it probably shows."""
+    are `misplaced`, each once, as the pair whose first face is that photo and whose second is the
+    likest of the person whom it probably shows."""
 
     swapped: Sequence[tuple[str, str]]
     misplaced: Sequence[Pair]
 
 
 def explained(pairs: Iterable[Pair]) -> Explained:
-    """What can be told apart because people have several photos. Of two people with one photo each
-    it cannot be known which is wrong."""
+    """What can be told apart because people have several photos. Where a photo looks like just one
+    of another person's, it cannot be known which of the two is wrong."""
     alike: dict[tuple[str, str], list[Pair]] = {}
     unlike: dict[str, set[str]] = {}
     for pair in pairs:
@@ -162,7 +162,8 @@ def explained(pairs: Iterable[Pair]) -> Explained:
         elif pair.finding.kind is FindingKind.UNLIKE:
             unlike.setdefault(one, set()).add(other)
             unlike.setdefault(other, set()).add(one)
-    swapped, misplaced = [], []
+    swapped: list[tuple[str, str]] = []
+    misplaced: dict[str, Pair] = {}
     for people, found in alike.items():
         # Nothing can be said of photos that are not unlike others of their person.
         those = [one for one in found if {one.face_token, one.finding.other_token} & unlike.keys()]
@@ -171,11 +172,23 @@ def explained(pairs: Iterable[Pair]) -> Explained:
             continue
         odd = [turned for pair in those for turned in _odd(pair, unlike)]
         # Of two photos that are unlike each other, one is right: it cannot be told which.
-        if not any(
+        if any(
             another.face_token in unlike[one.face_token] for one, another in combinations(odd, 2)
         ):
-            misplaced += odd
-    return Explained(swapped=swapped, misplaced=misplaced)
+            continue
+        for one in odd:
+            if _looks_like_several(one, odd):
+                known = misplaced.setdefault(one.face_token, one)
+                if (one.finding.score or 0.0) > (known.finding.score or 0.0):
+                    misplaced[one.face_token] = one
+    return Explained(swapped=swapped, misplaced=list(misplaced.values()))
+
+
+def _looks_like_several(odd: Pair, pairs: Sequence[Pair]) -> bool:
+    """Whether its first photo looks like at least two photos of the other person, which are not
+    unlike others. A copy of a face is no second photo."""
+    same = (pair for pair in pairs if pair.face_token == odd.face_token)
+    return len({pair.other_image or pair.finding.other_token for pair in same}) > 1
 
 
 def _crossed(one: Pair, another: Pair, unlike: Mapping[str, Set[str]]) -> bool:
