@@ -410,6 +410,51 @@ def test_people_who_are_accepted_are_no_finding_and_their_held_photo_is_due(
     assert sorted(later) == sorted([*events, ("twin-003", "twin-003")])
 
 
+def test_accept_says_what_it_means_and_which_pair_a_held_photo_still_waits_for(
+    archive: Archive,
+) -> None:
+    enrolled(archive, ("twin-001", "1.jpg", picture(1)), ("twin-002", "2.jpg", picture(2)))
+    with archive.writing() as ledger:
+        held = FaceRecord(
+            face_id=ledger.new_face_id(), user_id="held-009", sha256=b"9" * 32, status=Status.HELD
+        )
+        row = RowRecord(
+            user_id="held-009", path="/9.jpg", user_data="", face_id=held.face_id, run=1
+        )
+        why = [
+            Finding(
+                kind=FindingKind.LOOKALIKE,
+                other_token=archive.face(user_id).face_token or "",
+                other_user_id=user_id,
+                score=99.0,
+            )
+            for user_id in ("twin-001", "twin-002")
+        ]
+        searched = Searched(face_id=held.face_id, face_token=None, at=1, run=1, findings=why)
+        ledger.record(Changes(faces=[held], rows=[row], searched=[searched]))
+
+    def said(*accept: str, shown: bool = True) -> str:
+        told = Told()
+        settings = AuditSettings(ledger=archive.ledger, accept=[accept], show_user_ids=shown)
+        accept_pairs(settings, told)
+        return told.text
+
+    own = said("held-009", "held-009")
+    assert "1 person accepted: photos of one person may differ." in own
+    assert "look alike is no finding" not in own
+    assert "--accept held-009,twin-001" in own
+    assert "--accept held-009,twin-002" in own
+    masked = said("held-009", "twin-001", shown=False)
+    assert "1 pair of people accepted" in masked
+    assert "--accept he***9,tw***2" in masked
+    assert "--show-user-ids" in masked
+    assert "twin-002" not in masked
+    assert "held photo due again" not in masked
+    released = said("twin-002", "held-009")
+    assert "1 held photo due again" in released
+    assert "still held" not in released
+
+
 def test_the_command_says_what_is_wrong_with_accept_and_with_its_files(
     archive: Archive, tmp_path: Path
 ) -> None:

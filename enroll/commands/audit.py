@@ -35,7 +35,7 @@ from enroll.session.session import (
 )
 from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE, files_record
 from enroll.text.files import Output
-from enroll.text.logs import several
+from enroll.text.logs import mask, several
 from enroll.text.wording import amount
 from enroll.visible import path_text
 
@@ -240,12 +240,15 @@ def _audited(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """How many pairs of people were accepted, how many had been before, and how many held photos
-    are due again."""
+    """How many pairs of people were accepted, `own` of them of one person twice, how many had been
+    before, and how many held photos are due again. `waiting` are the pairs for which photos of
+    these people are still held, each with the held photo's person first."""
 
     pairs: int
+    own: int
     known: int
     released: int
+    waiting: Sequence[tuple[str, str]] = ()
     exit_code: ClassVar[ExitCode] = ExitCode.DONE
     stop: ClassVar[EnrollError | None] = None
 
@@ -269,7 +272,7 @@ def accept_pairs(settings: AuditSettings, prompt: Prompt) -> Accepted:
             accepted = _accept(groups, ledger, work)
         if settings.findings is not None:
             write_findings(settings.findings, ledger)
-    prompt.say(*_accepted_lines(accepted))
+    prompt.say(*_accepted_lines(accepted, shown=settings.show_user_ids))
     return accepted
 
 
@@ -296,7 +299,19 @@ def _accept(groups: Sequence[Sequence[str]], ledger: Ledger, work: CommandRecord
         for pair in sorted(pairs)  # once more, too: what held a photo may have been forgotten
     )
     ledger.commit()
-    return Accepted(pairs=len(pairs - known), known=len(pairs & known), released=released)
+    people = {one for pair in pairs for one in pair}
+    waiting = {
+        (pair.user_id, pair.finding.other_user_id): None
+        for pair in ledger.pairs()
+        if pair.status is Status.HELD and pair.user_id in people
+    }
+    return Accepted(
+        pairs=len(pairs - known),
+        own=sum(one == other for one, other in pairs - known),
+        known=len(pairs & known),
+        released=released,
+        waiting=list(waiting),
+    )
 
 
 def accepted_figures(accepted: Accepted) -> dict[str, Any]:
@@ -308,11 +323,15 @@ def accepted_figures(accepted: Accepted) -> dict[str, Any]:
     }
 
 
-def _accepted_lines(accepted: Accepted) -> Iterator[str]:
-    yield (
-        f"{amount(accepted.pairs, 'pair of people', 'pairs of people')} accepted: that they look "
-        "alike is no finding."
-    )
+def _accepted_lines(accepted: Accepted, *, shown: bool) -> Iterator[str]:
+    if of_two := accepted.pairs - accepted.own:
+        yield (
+            f"{amount(of_two, 'pair of people', 'pairs of people')} accepted: that they look alike "
+            "is no finding."
+        )
+    if accepted.own:
+        own = amount(accepted.own, "person", "people")
+        yield f"{own} accepted: photos of one person may differ."
     if accepted.known:
         yield f"{amount(accepted.known, 'pair', 'pairs')} had been accepted before."
     if accepted.released:
@@ -320,3 +339,11 @@ def _accepted_lines(accepted: Accepted) -> Iterator[str]:
             f"{amount(accepted.released, 'held photo')} due again: the next `enroll run` or "
             "`enroll sync` sends them."
         )
+    if accepted.waiting:
+        yield "Photos are still held, because they look like others, too. If that is right:"
+        for pair in accepted.waiting[:NAMED]:
+            yield f"  --accept {','.join(pair if shown else map(mask, pair))}"
+        if (more := len(accepted.waiting) - NAMED) > 0:
+            yield f"  and {amount(more, 'more pair')}"
+        if not shown:
+            yield "  --show-user-ids shows the ids."
