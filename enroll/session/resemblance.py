@@ -176,11 +176,11 @@ def explained(pairs: Iterable[Pair]) -> Explained:
             another.face_token in unlike[one.face_token] for one, another in combinations(odd, 2)
         ):
             continue
-        for one in odd:
-            if _looks_like_several(one, odd):
-                known = misplaced.setdefault(one.face_token, one)
-                if (one.finding.score or 0.0) > (known.finding.score or 0.0):
-                    misplaced[one.face_token] = one
+        for pair in odd:
+            if _looks_like_several(pair, odd):
+                known = misplaced.setdefault(pair.face_token, pair)
+                if (pair.finding.score or 0.0) > (known.finding.score or 0.0):
+                    misplaced[pair.face_token] = pair
     return Explained(swapped=swapped, misplaced=list(misplaced.values()))
 
 
