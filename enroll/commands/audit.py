@@ -342,7 +342,7 @@ def _accepted_lines(accepted: Accepted, *, shown: bool) -> Iterator[str]:
     if accepted.waiting:
         yield "Photos are still held, because they look like others, too. If that is right:"
         for pair in accepted.waiting[:NAMED]:
-            yield f"  --accept {','.join(pair if shown else map(mask, pair))}"
+            yield f"  enroll audit --accept {','.join(pair if shown else map(mask, pair))}"
         if (more := len(accepted.waiting) - NAMED) > 0:
             yield f"  and {amount(more, 'more pair')}"
         if not shown:
