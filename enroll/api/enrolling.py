@@ -41,7 +41,6 @@ from enroll.model import Entry
 from enroll.report.figures import Command
 from enroll.report.summary import log_summary, summary_lines
 from enroll.settings import RunSettings, SyncSettings
-from enroll.timetable import Timetable
 from enroll.visible import path_text
 
 
@@ -239,10 +238,7 @@ def _sha256(report: Report) -> str:
 
 
 def _plan(wanted: Wanted[Any], **given: Any) -> Plan:
-    settings = wanted.settings
-    rate = settings.rate
-    mean = rate.mean if isinstance(rate, Timetable) else rate
-    return make_plan(settings, rate=mean, **given)
+    return make_plan(wanted.settings, rate=wanted.settings.rate, **given)
 
 
 def _plan_figures(planned: Plan) -> dict[str, Any]:

@@ -31,8 +31,8 @@ time; or None: from the environment or the default file, as for the command."""
 S = TypeVar("S", bound=RunSettings)
 
 
-class PhotoOptions(TypedDict, total=False):
-    """Options of `plan`, `run` and `sync`, by their names with underscores; docs/reference.md
+class SharedOptions(TypedDict, total=False):
+    """Options of every command with a manifest, by their names with underscores; docs/reference.md
     describes them. Text is read as on the command line: `memory="2GB"`."""
 
     endpoint: str
@@ -45,8 +45,15 @@ class PhotoOptions(TypedDict, total=False):
     photo: str
     id_from: Iterable[str]
     max_in_flight: int | str
-    rate: float | str | Timetable
     multi_oriented_detection: bool
+    send_as: str
+    memory: int | str
+
+
+class PhotoOptions(SharedOptions, total=False):
+    """Options of `plan`, `run` and `sync`."""
+
+    rate: float | str | Timetable
     max_side: int
     max_bytes: int
     max_pixels: int
@@ -55,9 +62,7 @@ class PhotoOptions(TypedDict, total=False):
     precheck: str
     min_face: int
     lookalikes: str
-    send_as: str
     readers: int
-    memory: int | str
     retry: Iterable[str]
     checksum: bool
 
@@ -107,25 +112,12 @@ class SyncOptions(CallOptions, total=False):
     differences: PathLike
 
 
-class AdoptOptions(TypedDict, total=False):
+class AdoptOptions(SharedOptions, total=False):
     """Options of `enroll adopt`."""
 
-    endpoint: str
-    images: PathLike
-    columns: Mapping[str, str]
-    encoding: str
-    sheet: str
-    header_row: int
-    delimiter: str
-    photo: str
-    id_from: Iterable[str]
     timeout: float
     ca_bundle: PathLike
     allow_http: bool
-    max_in_flight: int | str
-    multi_oriented_detection: bool
-    send_as: str
-    memory: int | str
 
 
 class LedgerOptions(TypedDict, total=False):

@@ -276,8 +276,7 @@ def _print_plan(settings: RunSettings, rate: float | Timetable | None, **given: 
     from enroll.commands.plan_report import plan_lines
 
     tame_pillow()
-    mean = rate.mean if isinstance(rate, Timetable) else rate
-    lines = plan_lines(make_plan(settings, rate=mean, **given))
+    lines = plan_lines(make_plan(settings, rate=rate, **given))
     if settings.create_library:
         lines += [
             "",

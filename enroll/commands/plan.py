@@ -42,6 +42,7 @@ from enroll.settings import Lookalikes, Precheck, RunSettings, default_ledger_pa
 from enroll.text.files import Output
 from enroll.text.tables import maybe_table
 from enroll.threads import Threads
+from enroll.timetable import Timetable
 
 ASSUMED_CALL_SECONDS = 1.9
 """Duration of a call if no run has measured it: the only figure that the vendor publishes."""
@@ -62,7 +63,7 @@ RUNS_LOOKED_AT = 50
 def make_plan(
     settings: RunSettings,
     *,
-    rate: float | None,
+    rate: float | Timetable | None,
     full: bool = False,
     report: Path | None = None,
     orphans: Path | None = None,
@@ -70,10 +71,10 @@ def make_plan(
 ) -> Plan:
     """Compare the manifest with the ledger and read the head of every photo that is due.
 
-    `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or if faces
-    are looked for, photos are read and prepared as for a call; with a `sample`, only those that it
-    draws. Nothing but the tables `report`, `orphans` and `duplicates` is written, and no call is
-    made. Raises EnrollError as a run would.
+    `rate` is calls a second, of a timetable its mean; None takes the last run's, or an assumption.
+    With `full`, or if faces are looked for, photos are read and prepared as for a call; with a
+    `sample`, only those that it draws. Nothing but the tables `report`, `orphans` and `duplicates`
+    is written, and no call is made. Raises EnrollError as a run would.
     """
     check_installed(settings.preparation)
     limit_memory(settings.memory, max_pixels=settings.max_pixels)
@@ -152,9 +153,10 @@ def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -
         )
 
 
-def _rate(asked: float | None, runs: Sequence[RunRecord], max_in_flight: int) -> Rate:
-    if asked is not None:
-        return Rate(asked, "as asked")
+def _rate(asked: float | Timetable | None, runs: Sequence[RunRecord], max_in_flight: int) -> Rate:
+    given = asked.mean if isinstance(asked, Timetable) else asked
+    if given is not None:
+        return Rate(given, "as asked")
     for run in runs:
         if run.end is None or run.end.calls.get(CallKind.ADD.value, 0) < ENOUGH_CALLS:
             continue
