@@ -48,7 +48,7 @@ _COMPATIBLE = 70.0
 """The least score of a name that does not contradict a number."""
 
 _COMMON_SHARE = 5
-"""A word in one of so many photos that is in nobody's name is not a name."""
+"""A word that is in no name of the list, but in one of this number of photos, is not a name."""
 _COMMON_LEAST = 5
 """Photos that have such a word."""
 

@@ -51,7 +51,7 @@ SMALLEST_SIDE = 48
 """Pixels, as the vendor's other products have it; `DEFAULT_MAX_SIDE` is the largest."""
 DOCUMENTED_REQUEST_BYTES = 2 * 1024 * 1024
 BURST = 16
-"""Calls that are made at the same time, if so many are left."""
+"""Calls that are made at the same time, if the budget still has that many."""
 LOOKS = (0.0, 1.0, 2.0, 5.0, 12.0, 40.0)
 """Seconds before each look for a new face, in search and in list."""
 LONGEST_WAIT = sum(LOOKS)

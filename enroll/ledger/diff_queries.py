@@ -115,8 +115,8 @@ def leads_to_face() -> ColumnElement[bool]:
 
 @cache
 def looked_like_by_held() -> Select[str]:
-    """The people of whom a held photo of the manifest is a likeness: perhaps the same person under
-    a new id."""
+    """The people who look like a held photo of the manifest: perhaps the same person under a new
+    id."""
     return (
         select(s.finding.c.other_user_id)
         .join_from(s.face, s.finding, s.finding.c.face_id == s.face.c.face_id)

@@ -60,7 +60,7 @@ _MOST_LINES, _LINES_BESIDE = 256, 32
 over the blocks of a JPEG, of up to 32 lines."""
 
 _MOST_PIXEL_BYTES = 2
-"""Of a JPEG's data; hardly any has more than 1."""
+"""Of a JPEG's data; almost all have 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def outline(path: str, store: PhotoStore) -> Outline | Fault:
 
 
 def likeness(head: bytes, tail: bytes, size: int) -> int:
-    """64 bits (signed) by which files of the same content are alike, and others hardly ever."""
+    """64 bits (signed), the same for files of the same content, and almost never for others."""
     digest = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -240,7 +240,7 @@ def _top_of(photo: OpenPhoto, preparation: Preparation) -> bytes | None:
 
 
 def _shortened(head: bytes, lines: int) -> bytes:
-    """A JPEG that says that it has only so many lines: its decoder reads no further."""
+    """A JPEG whose header says that it has only this many lines: its decoder reads no further."""
     walked = jpeg.walk(head, whole=False)
     kept = walked.stripped.joined()
     scan = _after(kept, walked.scan - walked.stripped.dropped)

@@ -46,7 +46,7 @@ class Sandbox(Behaviour):
       `finder` finds faces its own way.
     - `profile`: how an account behaved that was probed: score field, errors, sizes. Its `parallel`,
       lag, latency and clock count where these are not given.
-    - `matcher`: how people are told apart, one of MATCHERS. `ImportError` when its package is
+    - `matcher`: how people are distinguished, one of MATCHERS. `ImportError` when its package is
       missing. `model` knows nobody but the people of `made_up_photo`, and draws scores with `seed`.
 
     `account` holds the libraries: change it to do what other users of the account might do.

@@ -1,4 +1,4 @@
-"""Who looks like whom, by the scores of a search. Pure."""
+"""Which people look alike, by the scores of a search. Pure."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def _finding(kind: FindingKind, other: FoundFace) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What findings say together about people: of whom two photos are `swapped`, and which photos
+    """What findings say together: between which two people photos are `swapped`, and which photos
     are `misplaced`, each once, as the pair whose first face is that photo and whose second is the
-    likest of the person whom it probably shows."""
+    most similar one of the person that it probably shows."""
 
     swapped: Sequence[tuple[str, str]]
     misplaced: Sequence[Pair]

@@ -54,8 +54,8 @@ class Tally:
     `--sample` allows.
 
     `held_now` counts the lines that were held in this run, by code. `swapped` are pairs of people
-    who are held because each new photo looks like the other's present face, and of whom this run
-    has held one.
+    who are held because each new photo looks like the other's present face; this run has held at
+    least one of them.
 
     `suspects` are lines that are probably mistakes.
     The manifest has at most `rows` lines, as blank ones count. A run that ends before it has
