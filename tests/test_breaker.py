@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enroll.model import Answer, Verdict
-from enroll.run.health import MOST, RUNNING, UNKNOWN_RUNNING, Breaker
+from enroll.runner.health import MOST, RUNNING, UNKNOWN_RUNNING, Breaker
 
 ADDED = Answer(verdict=Verdict.APPLIED)
 REJECTED = Answer(verdict=Verdict.REJECTED, code="NO_FACE_FOUND")

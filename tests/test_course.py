@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moved_clock import StoppedClock
 
-from enroll.run.progress import POINTS, Course
+from enroll.runner.progress import POINTS, Course
 
 
 def test_a_course_has_a_point_each_half_second_and_the_present_one(

@@ -34,9 +34,9 @@ from enroll.model import EventKind, Status, Verdict
 from enroll.photos import PhotoCode
 from enroll.presets import preset
 from enroll.report.export import HISTORY_COLUMNS
-from enroll.run import planner as deciding
-from enroll.run import sender as calls
-from enroll.run import transitions
+from enroll.runner import planner as deciding
+from enroll.runner import sender as calls
+from enroll.runner import transitions
 from enroll.sandbox import FaultKind, Sandbox
 from enroll.sandbox.faults import EITHER_SIDE
 from enroll.session.resemblance import LOOKALIKE, NOT_COMPARED, UNLIKE_BEFORE

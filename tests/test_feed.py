@@ -8,11 +8,11 @@ from typing import cast
 
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
-from enroll.run.feed import MOST_TOGETHER, Feed
-from enroll.run.health import PhotoRootCheck
-from enroll.run.job import People, Work
-from enroll.run.journal import Journal
-from enroll.run.tasks import Tasks
+from enroll.runner.feed import MOST_TOGETHER, Feed
+from enroll.runner.health import PhotoRootCheck
+from enroll.runner.job import People, Work
+from enroll.runner.journal import Journal
+from enroll.runner.tasks import Tasks
 from enroll.session.tally import Tally
 from enroll.settings import DEFAULT_PREPARATION, Lookalikes, Preparation
 

@@ -81,7 +81,7 @@ def imported_by(*names: str) -> set[str]:
 
 def test_the_imports_of_a_module_are_found() -> None:
     # Else the tests below could not fail.
-    assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.run.transitions")
+    assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.runner.transitions")
     assert {"enroll.sandbox.messages", "enroll.sandbox.server"} <= imported_by(
         "enroll.sandbox.sandbox"
     )
@@ -125,7 +125,7 @@ def test_imports_point_upwards_in_the_layout_only() -> None:
 
 
 def test_journey_imports_only_these() -> None:
-    assert imported_by("enroll.run.transitions") <= BASE
+    assert imported_by("enroll.runner.transitions") <= BASE
 
 
 @pytest.mark.parametrize("name", sorted(PLACES))
@@ -134,7 +134,7 @@ def test_what_decides_about_places_imports_only_these_and_each_other(name: str) 
 
 
 def test_journey_and_throttle_do_nothing_but_decide() -> None:
-    for name in ("enroll.run.transitions", *PLACES):
+    for name in ("enroll.runner.transitions", *PLACES):
         tree = tree_of(name)
         outside = {
             node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
@@ -175,7 +175,7 @@ def test_the_service_knows_nothing_of_ledgers_rows_or_runs() -> None:
 def test_the_driver_alone_brings_the_ledger_and_the_service_together() -> None:
     ledger = imported_by(*those_of("enroll.ledger"))
     assert not {name for name in ledger if within(name, "enroll.facesearch")}
-    assert not {name for name in ledger if within(name, "enroll.run.loop")}
+    assert not {name for name in ledger if within(name, "enroll.runner.loop")}
 
 
 def test_only_settings_and_the_command_line_read_the_environment() -> None:

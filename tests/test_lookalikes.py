@@ -22,7 +22,7 @@ from enroll.errors import ExitCode, UsageError
 from enroll.ledger import FindingKind
 from enroll.model import CallKind, Credentials, EventKind, Status
 from enroll.report.summary import summary_lines
-from enroll.run import comparer
+from enroll.runner import comparer
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, Lookalikes
 

@@ -20,7 +20,7 @@ from enroll.errors import ExitCode, GuardError, LocalError, UsageError
 from enroll.ledger import Ledger
 from enroll.model import Candidate, Credentials, Status
 from enroll.photos import open_store
-from enroll.run.health import MISSING_RUNNING, PhotoRootCheck
+from enroll.runner.health import MISSING_RUNNING, PhotoRootCheck
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
 

@@ -13,7 +13,7 @@ from real_pictures import exif, saved, scene
 
 from enroll.commands.plan import make_plan
 from enroll.commands.plan_report import plan_lines
-from enroll.run.sample import Spread, likely_count
+from enroll.runner.sample import Spread, likely_count
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 

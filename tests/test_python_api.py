@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,6 @@ from archive import Archive, picture
 from real_command import Command
 
 import enroll
-import enroll.run.loop
 from enroll import Row
 from enroll.api import options
 from enroll.cli import cli
@@ -132,9 +132,11 @@ def test_every_option_is_one_of_its_command() -> None:
     assert of_sync == set(options.SyncOptions.__annotations__)
 
 
-def test_the_function_run_is_not_replaced_by_the_package_of_its_name() -> None:
-    assert sys.modules["enroll.run.loop"].Driver
-    assert inspect.isfunction(enroll.run)
+def test_no_module_has_the_name_of_a_public_one() -> None:
+    """Importing it would put the module in the place of, say, the function `enroll.run`."""
+    modules = {one.name for one in pkgutil.iter_modules(enroll.__path__)}
+    assert "runner" in modules
+    assert not modules & set(enroll.__all__)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from enroll.ledger import read_ledger
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
-from enroll.run import reconcile, reconcile_rules
+from enroll.runner import reconcile, reconcile_rules
 from enroll.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("moved_clock")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
-from enroll.run import reconcile_rules, transitions
-from enroll.run.reconcile_rules import (
+from enroll.runner import reconcile_rules, transitions
+from enroll.runner.reconcile_rules import (
     ABSENT_LOOKS,
     RECHECK_LOOKS,
     REFUSED_LOOKS,
@@ -26,7 +26,7 @@ from enroll.run.reconcile_rules import (
     look_refused,
     only_face,
 )
-from enroll.run.transitions import InDoubt, Outcome, Policy, Send
+from enroll.runner.transitions import InDoubt, Outcome, Policy, Send
 from enroll.session.library_faces import SCORE_SLACK, Findings, SeenFace
 
 CONTROL = Calibration(score=97.0, lag=0.0)

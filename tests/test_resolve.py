@@ -21,7 +21,7 @@ from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT, ClockOffsets
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
-from enroll.run.transitions import mark_sending
+from enroll.runner.transitions import mark_sending
 from enroll.session.retry import COMMAND
 
 TRIES = int(COMMAND.unknown)

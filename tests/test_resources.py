@@ -34,7 +34,7 @@ from enroll.resources import (
     share_out,
     shortage_in,
 )
-from enroll.run.health import PhotoRootCheck, Reachability
+from enroll.runner.health import PhotoRootCheck, Reachability
 
 
 @pytest.fixture

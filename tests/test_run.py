@@ -24,7 +24,7 @@ from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Candidate, Credentials, SendAs, Status
 from enroll.report.summary import summary_lines
-from enroll.run import progress, reconcile
+from enroll.runner import progress, reconcile
 from enroll.sandbox import Sandbox
 from enroll.session.tally import Tally
 from enroll.settings import CodeRule, FailOn, RunSettings

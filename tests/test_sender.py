@@ -15,10 +15,10 @@ from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import FaceSearch, SignedCall
 from enroll.limiter.limits import FixedLimiter
 from enroll.model import Answer, Credentials, FaceRecord, FileTimes, SendAs, Status, Verdict
-from enroll.run.health import CredentialWait, Reachability
-from enroll.run.job import Job, Work
-from enroll.run.sender import Sender
-from enroll.run.transitions import Policy
+from enroll.runner.health import CredentialWait, Reachability
+from enroll.runner.job import Job, Work
+from enroll.runner.sender import Sender
+from enroll.runner.transitions import Policy
 from enroll.session.account import Connection
 from enroll.session.tally import Tally
 

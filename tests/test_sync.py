@@ -30,7 +30,7 @@ from enroll.ledger.diff_queries import find_unlisted
 from enroll.model import Photo, Status, Unusable
 from enroll.photos import PhotoStore, folder, read_photo
 from enroll.report.summary import summary_lines
-from enroll.run.transitions import mark_sending
+from enroll.runner.transitions import mark_sending
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, Preparation
 

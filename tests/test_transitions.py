@@ -19,8 +19,8 @@ from enroll.model import (
     Status,
     Verdict,
 )
-from enroll.run import transitions
-from enroll.run.transitions import (
+from enroll.runner import transitions
+from enroll.runner.transitions import (
     Again,
     Hold,
     InDoubt,

@@ -9,7 +9,7 @@ from archive import Archive, nobody
 from real_command import Command
 
 from enroll.model import Candidate, ScannedRow
-from enroll.run.sample import Sample, likely_share
+from enroll.runner.sample import Sample, likely_share
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")

@@ -15,7 +15,7 @@ from moved_clock import standin
 from enroll.commands.run import enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode, UsageError
-from enroll.run import lookups, unknown_faces
+from enroll.runner import lookups, unknown_faces
 from enroll.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("moved_clock")

@@ -29,7 +29,7 @@ from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import DifferenceKind, empty_listing, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, CallKind, Credentials, Event, EventKind, Photo, Status
-from enroll.run.transitions import mark_sending
+from enroll.runner.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import library_faces
 from enroll.session.account import Connection

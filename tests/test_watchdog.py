@@ -9,9 +9,9 @@ from archive import GROUP, Archive
 
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.model import Answer, CallKind, Verdict
-from enroll.run import progress as watching
-from enroll.run.health import Reachability
-from enroll.run.progress import AWAY_SECONDS, STILL_SECONDS, Watchdog
+from enroll.runner import progress as watching
+from enroll.runner.health import Reachability
+from enroll.runner.progress import AWAY_SECONDS, STILL_SECONDS, Watchdog
 from enroll.sandbox import Sandbox
 from enroll.session.tally import Observer, Tally
 

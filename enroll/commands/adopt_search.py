@@ -35,7 +35,7 @@ from enroll.model import (
     Unusable,
 )
 from enroll.photos import read_photo
-from enroll.run.transitions import Hold, NoCall, Policy, first_step
+from enroll.runner.transitions import Hold, NoCall, Policy, first_step
 from enroll.session.caller import Caller
 from enroll.session.library_faces import Findings, PhotoSearch, SeenFace, cut_at, found_faces
 from enroll.session.session import CommandRecord

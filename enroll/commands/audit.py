@@ -17,7 +17,7 @@ from enroll.ledger import Ledger, ledger_at
 from enroll.manifest.rules import read_user_ids
 from enroll.model import OPEN, Credentials, Status
 from enroll.photos import limit_memory, open_stores
-from enroll.run.sample import Reservoir
+from enroll.runner.sample import Reservoir
 from enroll.session.library_faces import PhotoSearch
 from enroll.session.session import (
     CommandRecord,

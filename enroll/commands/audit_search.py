@@ -13,7 +13,7 @@ from enroll.facesearch.answers import OwnCode
 from enroll.ledger import Changes, Ledger, Searched
 from enroll.model import Answer, FaceRecord, Status, Verdict
 from enroll.photos import AllPhotos
-from enroll.run.health import Breaker
+from enroll.runner.health import Breaker
 from enroll.session.account import AWAY
 from enroll.session.caller import Caller
 from enroll.session.library_faces import PhotoSearch, cut_at, found_faces, look_up

@@ -34,10 +34,10 @@ from enroll.manifest.suspects import NewPeople, suspect_notes, suspects_in
 from enroll.model import OPEN, CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, limit_memory, marks
 from enroll.resources import share_out
-from enroll.run import transitions
-from enroll.run.health import PhotoRootCheck
-from enroll.run.sample import Sample
-from enroll.run.transitions import Policy
+from enroll.runner import transitions
+from enroll.runner.health import PhotoRootCheck
+from enroll.runner.sample import Sample
+from enroll.runner.transitions import Policy
 from enroll.settings import Lookalikes, Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output
 from enroll.text.tables import maybe_table

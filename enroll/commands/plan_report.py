@@ -16,7 +16,7 @@ from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.suspects import NONE
 from enroll.model import CallKind, Candidate, FaceMeasures, Fault, Status
 from enroll.photos import Glance, PhotoStore
-from enroll.run.sample import Spread, likely_count
+from enroll.runner.sample import Spread, likely_count
 from enroll.text.remedies import sentence, what_to_do
 from enroll.text.tables import Cell, Table, free_text
 from enroll.text.wording import (

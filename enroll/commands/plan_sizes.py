@@ -8,7 +8,7 @@ from functools import partial
 
 from enroll.model import Unusable
 from enroll.photos import Edit, Glance, PhotoStore, read_photo
-from enroll.run.sample import Reservoir
+from enroll.runner.sample import Reservoir
 from enroll.settings import Precheck, Preparation
 from enroll.text.wording import columns, duration, percent, size
 from enroll.threads import Threads

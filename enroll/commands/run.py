@@ -23,10 +23,10 @@ from enroll.manifest.suspects import Suspects
 from enroll.model import Credentials
 from enroll.photos import marks
 from enroll.resources import Concurrency, share_out
-from enroll.run.job import Trust, Work
-from enroll.run.loop import Driver
-from enroll.run.sample import Sample
-from enroll.run.transitions import Policy
+from enroll.runner.job import Trust, Work
+from enroll.runner.loop import Driver
+from enroll.runner.sample import Sample
+from enroll.runner.transitions import Policy
 from enroll.session.account import Patience, connect
 from enroll.session.caller import Caller
 from enroll.session.session import Held

@@ -14,7 +14,7 @@ from enroll.limiter.limits import LimiterState
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
 from enroll.photos import PhotoStore
-from enroll.run.planner import WAITS_FOR_DOUBT
+from enroll.runner.planner import WAITS_FOR_DOUBT
 from enroll.session.tally import Ended, Tally
 from enroll.settings import FailOn
 from enroll.visible import path_text

@@ -25,7 +25,7 @@ from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
 from enroll.photos import PhotoStore
 from enroll.resources import Concurrency, file_limit
-from enroll.run.job import Trust
+from enroll.runner.job import Trust
 from enroll.session.account import Connection, find_library, is_empty
 from enroll.session.caller import Caller
 from enroll.session.deletions import settle_deleting

@@ -12,7 +12,7 @@ from enroll.limiter.limits import LimiterState
 from enroll.manifest.suspects import suspect_notes
 from enroll.model import CallKind, Status
 from enroll.report.figures import log_fields, remarks
-from enroll.run.sample import trial_lines
+from enroll.runner.sample import trial_lines
 from enroll.session.tally import SHARED_SHOWN, Tally
 from enroll.text.logs import log, mask
 from enroll.text.wording import (

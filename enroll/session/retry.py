@@ -24,7 +24,7 @@ BLOCKED is a shortage on this machine, FATAL stops a command unless the credenti
 | `RUN_FIRST_LIST` | no bound | 10 | no bound | no bound | yes | the list before the first photo |
 
 By time: bounded by `enroll.session.account.Patience`. No policy applies to `add`:
-`enroll.run.transitions` decides whether it is repeated.
+`enroll.runner.transitions` decides whether it is repeated.
 """
 
 from __future__ import annotations

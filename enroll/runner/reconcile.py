@@ -22,11 +22,11 @@ from enroll.model import (
     Status,
     Verdict,
 )
-from enroll.run import reconcile_rules
-from enroll.run.calibration import Calibrator
-from enroll.run.journal import Journal
-from enroll.run.lookups import Lookup, Lookups
-from enroll.run.reconcile_rules import (
+from enroll.runner import reconcile_rules
+from enroll.runner.calibration import Calibrator
+from enroll.runner.journal import Journal
+from enroll.runner.lookups import Lookup, Lookups
+from enroll.runner.reconcile_rules import (
     Absent,
     Adopt,
     Calibration,
@@ -34,7 +34,7 @@ from enroll.run.reconcile_rules import (
     LookAgain,
     Undecided,
 )
-from enroll.run.transitions import STRANGER
+from enroll.runner.transitions import STRANGER
 from enroll.session.library_faces import (
     NO_FACE_FOUND,
     Findings,

@@ -26,13 +26,13 @@ from enroll.model import (
     Surplus,
     Unusable,
 )
-from enroll.run import transitions
+from enroll.runner import transitions
 from enroll.session.resemblance import SWAPPED, why_held
 from enroll.session.tally import BAD, SHARED_SHOWN, Observer, Tally
 
 COMMIT_SECONDS = 0.03
 """How long an outcome may wait for others to be committed with. With the time for which answers
-are gathered (`enroll.run.loop.BATCH_SECONDS`) that makes 50 ms: what a kill leaves in doubt."""
+are gathered (`enroll.runner.loop.BATCH_SECONDS`) that makes 50 ms: what a kill leaves in doubt."""
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
 """Former statuses of a face that has or had its own token: any face found is a copy of it."""

@@ -8,16 +8,16 @@ from enroll.engine import HeldPhoto
 from enroll.errors import EnrollError, LocalError
 from enroll.model import Candidate, FaceRecord, Fault, FileContent, Status, Unusable
 from enroll.photos import PhotoCode
-from enroll.run import transitions
-from enroll.run.feed import Feed
-from enroll.run.health import PhotoRootCheck
-from enroll.run.job import Job, People, Work
-from enroll.run.journal import Journal
-from enroll.run.reconcile import Reconciler
-from enroll.run.reconcile_rules import Doubt
-from enroll.run.tasks import Tasks
-from enroll.run.transitions import Hold, NoCall, Outcome, ReadAgain
-from enroll.run.unknown_faces import UnknownFaces
+from enroll.runner import transitions
+from enroll.runner.feed import Feed
+from enroll.runner.health import PhotoRootCheck
+from enroll.runner.job import Job, People, Work
+from enroll.runner.journal import Journal
+from enroll.runner.reconcile import Reconciler
+from enroll.runner.reconcile_rules import Doubt
+from enroll.runner.tasks import Tasks
+from enroll.runner.transitions import Hold, NoCall, Outcome, ReadAgain
+from enroll.runner.unknown_faces import UnknownFaces
 
 WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
 """The code of a row that is pending because another face of its person is in doubt."""

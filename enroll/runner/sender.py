@@ -26,12 +26,12 @@ from enroll.model import (
     Status,
     Verdict,
 )
-from enroll.run import transitions
-from enroll.run.health import Breaker, CredentialWait, Reachability
-from enroll.run.job import Job, Work
-from enroll.run.journal import Journal
-from enroll.run.tasks import Tasks
-from enroll.run.transitions import Again, Step, Stop
+from enroll.runner import transitions
+from enroll.runner.health import Breaker, CredentialWait, Reachability
+from enroll.runner.job import Job, Work
+from enroll.runner.journal import Journal
+from enroll.runner.tasks import Tasks
+from enroll.runner.transitions import Again, Step, Stop
 from enroll.session.account import Connection
 from enroll.settings import CodeRule
 from enroll.text.remedies import remedy

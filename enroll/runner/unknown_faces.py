@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import LIST_PAGE, faces, next_start
 from enroll.model import Answer, LibraryFace
-from enroll.run.job import Trust
-from enroll.run.journal import Journal
-from enroll.run.lookups import Lookup, Lookups
+from enroll.runner.job import Trust
+from enroll.runner.journal import Journal
+from enroll.runner.lookups import Lookup, Lookups
 from enroll.session.retry import RUN_FIRST_LIST
 
 PAGES = 100

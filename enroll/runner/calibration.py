@@ -12,9 +12,9 @@ from functools import partial
 
 from enroll import clock
 from enroll.model import Answer, FaceRecord, Verdict
-from enroll.run.journal import Journal
-from enroll.run.lookups import Lookup, Lookups
-from enroll.run.reconcile_rules import Calibration
+from enroll.runner.journal import Journal
+from enroll.runner.lookups import Lookup, Lookups
+from enroll.runner.reconcile_rules import Calibration
 from enroll.session.library_faces import CALIBRATION_FACES, found_faces, listed_whole, score_of
 
 CALIBRATION_TRIES = 12

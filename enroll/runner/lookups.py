@@ -19,11 +19,11 @@ from enroll.facesearch import LIST_PAGE, Call, SignedCall
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Verdict, same_face
-from enroll.run.health import Reachability
-from enroll.run.job import Work
-from enroll.run.journal import Journal
-from enroll.run.sender import stopped_by
-from enroll.run.tasks import Tasks
+from enroll.runner.health import Reachability
+from enroll.runner.job import Work
+from enroll.runner.journal import Journal
+from enroll.runner.sender import stopped_by
+from enroll.runner.tasks import Tasks
 from enroll.session.account import Connection
 from enroll.session.library_faces import SEARCH_LIMIT, SEARCH_THRESHOLD
 from enroll.session.retry import NO_SLOT, RUN, RetryPolicy

@@ -21,11 +21,11 @@ from enroll.facesearch.answers import CREDENTIAL_CODES, PHOTO_CODES
 from enroll.ledger import Finding
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
-from enroll.run.health import Breaker, CredentialWait, Reachability
-from enroll.run.job import Job, Work
-from enroll.run.journal import Journal
-from enroll.run.sender import back_off, over_and_over, stopped_by
-from enroll.run.tasks import Tasks
+from enroll.runner.health import Breaker, CredentialWait, Reachability
+from enroll.runner.job import Job, Work
+from enroll.runner.journal import Journal
+from enroll.runner.sender import back_off, over_and_over, stopped_by
+from enroll.runner.tasks import Tasks
 from enroll.session.account import Connection
 from enroll.session.library_faces import SEARCH_LIMIT, found_faces
 from enroll.session.resemblance import NOT_COMPARED, SAME_SCORE, before_adding, why_held

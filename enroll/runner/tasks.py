@@ -15,7 +15,7 @@ from enroll.engine import Engine, HeldPhoto, Read
 from enroll.errors import EnrollError, ShortageError
 from enroll.facesearch import SignedCall
 from enroll.model import Answer
-from enroll.run.health import Reachability
+from enroll.runner.health import Reachability
 from enroll.settings import Preparation
 
 AGAIN_SECONDS = 1.0

@@ -12,12 +12,12 @@ from enroll.ledger import WITHHELD, PartCounts
 from enroll.manifest.scan import Scan, Scanned
 from enroll.manifest.suspects import NONE, NewPeople, Suspects, id_notes
 from enroll.model import OPEN, Candidate, Status
-from enroll.run import transitions
-from enroll.run.comparer import IN_TURN
-from enroll.run.health import PhotoRootCheck
-from enroll.run.job import Job, People, Work
-from enroll.run.journal import Journal
-from enroll.run.tasks import Tasks
+from enroll.runner import transitions
+from enroll.runner.comparer import IN_TURN
+from enroll.runner.health import PhotoRootCheck
+from enroll.runner.job import Job, People, Work
+from enroll.runner.journal import Journal
+from enroll.runner.tasks import Tasks
 from enroll.settings import Lookalikes
 
 MOST_TOGETHER = 8

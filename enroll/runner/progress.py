@@ -8,13 +8,13 @@ from enroll import clock
 from enroll.ledger import Point, RunPace
 from enroll.limiter.limits import LimiterState
 from enroll.limiter.waiting import View, Waits, in_words
-from enroll.run.comparer import Comparer
-from enroll.run.feed import Feed
-from enroll.run.health import Reachability
-from enroll.run.journal import Journal
-from enroll.run.reconcile import Reconciler
-from enroll.run.sender import Sender
-from enroll.run.unknown_faces import UnknownFaces
+from enroll.runner.comparer import Comparer
+from enroll.runner.feed import Feed
+from enroll.runner.health import Reachability
+from enroll.runner.journal import Journal
+from enroll.runner.reconcile import Reconciler
+from enroll.runner.sender import Sender
+from enroll.runner.unknown_faces import UnknownFaces
 from enroll.session.tally import Observer, Tally
 from enroll.text.wording import amount, duration
 

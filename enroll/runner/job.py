@@ -13,9 +13,9 @@ from enroll.engine import HeldPhoto
 from enroll.ledger import Finding
 from enroll.model import Candidate, Credentials, FaceRecord, Fault, Row, SendAs, Unusable
 from enroll.photos import PhotoStore
-from enroll.run.sample import Sample
-from enroll.run.tasks import Tasks
-from enroll.run.transitions import Policy
+from enroll.runner.sample import Sample
+from enroll.runner.tasks import Tasks
+from enroll.runner.transitions import Policy
 from enroll.settings import Lookalikes, Preparation
 
 

@@ -23,18 +23,18 @@ from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
 from enroll.model import Status
-from enroll.run.comparer import Comparer
-from enroll.run.feed import Feed
-from enroll.run.health import CredentialWait, PhotoRootCheck, Reachability
-from enroll.run.job import Job, People, Work
-from enroll.run.journal import COMMIT_SECONDS, Journal
-from enroll.run.lookups import Lookups
-from enroll.run.planner import Planner
-from enroll.run.progress import Progress, Watchdog, what_it_waits_for
-from enroll.run.reconcile import Reconciler
-from enroll.run.sender import Sender
-from enroll.run.tasks import Tasks
-from enroll.run.unknown_faces import UnknownFaces
+from enroll.runner.comparer import Comparer
+from enroll.runner.feed import Feed
+from enroll.runner.health import CredentialWait, PhotoRootCheck, Reachability
+from enroll.runner.job import Job, People, Work
+from enroll.runner.journal import COMMIT_SECONDS, Journal
+from enroll.runner.lookups import Lookups
+from enroll.runner.planner import Planner
+from enroll.runner.progress import Progress, Watchdog, what_it_waits_for
+from enroll.runner.reconcile import Reconciler
+from enroll.runner.sender import Sender
+from enroll.runner.tasks import Tasks
+from enroll.runner.unknown_faces import UnknownFaces
 from enroll.session.account import OTHER_CREDENTIALS, Connection
 from enroll.session.tally import Ended, Observer
 from enroll.text.wording import amount, duration
