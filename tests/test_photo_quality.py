@@ -15,7 +15,7 @@ from real_pictures import exif, saved, shown
 
 from enroll.photos import Prepared, prepare
 from enroll.photos import picture as pictures
-from enroll.photos.encode import Style, encode
+from enroll.photos.encode import LOWEST_QUALITY, Style, encode
 from enroll.photos.picture import TURNS
 from enroll.photos.picture import shown as made
 from enroll.settings import DEFAULT_PREPARATION
@@ -91,6 +91,13 @@ def test_what_the_sample_does_not_show_is_noticed_and_the_photo_fits(
     encoded.clear()
     assert len(encode(picture, Style(), max_bytes=limit)) <= limit
     assert encoded.count(picture.size) > 1
+
+
+def test_a_photo_that_just_fits_in_the_coarsest_quality_keeps_its_pixels() -> None:
+    picture = half_grain(1600, 1200)
+    limit = len(saved(picture, quality=LOWEST_QUALITY, subsampling="4:4:4")) + 1
+    made = shown(encode(picture, Style(), max_bytes=limit))
+    assert made.size == picture.size
 
 
 @pytest.mark.parametrize("limit", [4_000, 20_000, 100_000, 400_000])

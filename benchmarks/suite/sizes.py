@@ -83,7 +83,7 @@ SIZES = {
         large_photos=96,
         mixed_photos=36,
         in_flight=64,
-        prepared=(2, 8),
+        prepared=(4, 16),
     ),
     "full": Size(
         rounds=5,

@@ -112,11 +112,17 @@ def encode(
                 return content
             expected *= _SAFELY * max_bytes / len(content)
             del content
+        coarsest = replace(style, quality=LOWEST_QUALITY, tables=None)
+        if expected < sample.length(coarsest) <= max_bytes / _SAFELY:  # it may fit for all that
+            content = _saved(picture, coarsest)
+            if len(content) <= max_bytes:
+                return content
+            del content
         length = sample.length(style)
         smaller = math.sqrt(max_bytes / length) if length < 4 * max_bytes else 0.5
         size = scaled(picture.size, min(smaller, _SMALLER), least=MIN_SIDE)
         if size == picture.size:
-            return _saved(picture, replace(style, quality=LOWEST_QUALITY, tables=None))
+            return _saved(picture, coarsest)
         picture, style = resized(picture, size), replace(style, tables=None)
         likely_bytes = None
 
