@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes -r
 OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: demo test smoke soak year identity bench lint types check clean
+.PHONY: demo test smoke soak year identity bench lint types check docs clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -58,6 +58,10 @@ types: $(VENV)/.dev
 
 check: lint types test smoke
 
+# The site, in build/site. A broken link is an error, and nothing is read from the network.
+docs: $(VENV)/.docs
+	$(BIN)/python docs/build_site.py
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("enroll needs Python 3.11 or newer; try make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +76,11 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/locked-dev.txt .ci/locked-so
 	$(PIP_INSTALL) --no-build-isolation --require-hashes -r .ci/locked-dev.txt
 	$(OWN)
 	touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml .ci/locked-docs.txt
+	$(LOCKED) .ci/locked-docs.txt
+	$(OWN)
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo bench-results build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

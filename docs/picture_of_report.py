@@ -39,7 +39,7 @@ def main() -> None:
         shutil.rmtree(folder)
     target = Path(__file__).with_name("report.png")
     shown.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
-    print(f"{target}: {target.stat().st_size:,} bytes")  # noqa: T201
+    print(f"{target}: {target.stat().st_size:,} bytes")
 
 
 def _spoil(demo: Path) -> None:

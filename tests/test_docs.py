@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import manual
 import pytest
 from real_command import Command
 
@@ -395,6 +396,22 @@ def test_every_public_name_is_documented() -> None:
     written = section("docs/python.md", "From Python")
     for name in set(public_names) - {"__version__"}:
         assert re.search(rf"`{name}\b", written), name
+
+
+def test_the_manual_pages_are_those_that_the_commands_make() -> None:
+    written = {path.name: path.read_text(encoding="utf-8") for path in manual.MANUAL.iterdir()}
+    assert {f"{words.replace(' ', '-')}.1" for words in commands()} <= set(written)
+    assert written == manual.pages(), "run: python docs/manual.py"
+
+
+def test_every_page_and_public_name_is_on_the_site() -> None:
+    navigation = text_of("docs/site/navigation.md")
+    pages = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES} - {"README"}
+    assert [page for page in sorted(pages) if f"\n{page}\n" not in navigation] == []
+    documented = re.findall(
+        r"^\.\. auto\w+:: (\w+)", text_of("docs/site/api.md"), flags=re.MULTILINE
+    )
+    assert set(public_names) - {"__version__"} <= set(documented)
 
 
 def test_every_dotted_name_of_the_documentation_exists() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LISTS = ("alone", "run", "dev")
+LISTS = ("alone", "run", "dev", "docs")
 
 
 @lru_cache
@@ -51,6 +51,7 @@ def test_everything_that_the_project_needs_is_pinned() -> None:
     assert needed <= set(locked("alone"))
     assert needed | names(extras["sandbox"]) <= set(locked("run"))
     assert needed.union(*map(names, extras.values())) <= set(locked("dev"))
+    assert needed | names(project()["dependency-groups"]["docs"]) <= set(locked("docs"))
 
 
 def test_what_builds_the_project_is_among_it() -> None:
@@ -65,8 +66,9 @@ def test_what_builds_packages_without_a_wheel_is_pinned_too() -> None:
 
 
 def test_the_lists_agree() -> None:
-    shared = locked("source").keys() & locked("dev").keys()
-    assert {(name, locked("dev")[name]) for name in shared} <= locked("source").items()
+    for other in ("source", "docs"):
+        shared = locked(other).keys() & locked("dev").keys()
+        assert {(name, locked("dev")[name]) for name in shared} <= locked(other).items()
     assert locked("alone").items() <= locked("run").items() <= locked("dev").items()
 
 

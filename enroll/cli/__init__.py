@@ -23,7 +23,7 @@ from enroll.resources import raise_file_limit, shortage_in
 from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
 from enroll.text.wording import say_aside
 
-_HEADINGS = {
+HEADINGS = {
     "Prepare a list": {"match": "match", "plan": "enrolling"},
     "Enroll": {"run": "enrolling", "sync": "enrolling"},
     "See what is enrolled": {
@@ -45,7 +45,7 @@ _HEADINGS = {
 }
 """The commands with their modules, under the headings of the help."""
 
-_COMMANDS = {name: module for names in _HEADINGS.values() for name, module in names.items()}
+_COMMANDS = {name: module for names in HEADINGS.values() for name, module in names.items()}
 
 
 class _Commands(CommandGroup):
@@ -63,7 +63,7 @@ class _Commands(CommandGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Under headings, with all texts in one column."""
-        for heading, names in _HEADINGS.items():
+        for heading, names in HEADINGS.items():
             commands = {name: self.get_command(ctx, name) for name in names}
             helps = [
                 (name.ljust(max(map(len, _COMMANDS))), command.get_short_help_str(limit=200))
