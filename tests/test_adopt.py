@@ -263,12 +263,26 @@ def test_a_search_that_fails_leaves_its_row_for_the_next_time(archive: Archive) 
     archive.box.script(["500"] * TRIES, call="search")
     told = Told()
     adoption = adopted(archive, told)
-    assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.ENDED_EARLY)
+    assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.IN_DOUBT)
     assert "Until then `enroll run` refuses the ledger." in told.text
     with pytest.raises(UsageError, match="was not finished"):
         archive.run()
     assert outcomes(adopted(archive)) == {"adopted": 1}
     assert archive.run().exit_code is ExitCode.DONE
+
+
+def test_an_adoption_stops_where_the_service_always_gives_the_same_error(
+    archive: Archive,
+) -> None:
+    archive.crowd(30)
+    for number in range(30):
+        archive.add(f"staff-p{number}", f"{number}.jpg")
+    archive.box.script(["unknown-code"] * 30, call="search")
+    with pytest.raises(ServiceError, match="FACE_LEFT_THE_BUILDING"):
+        adopted(archive, max_in_flight=1)
+    assert archive.box.count("search") == 20
+    with pytest.raises(UsageError, match="was not finished"):
+        archive.run()
 
 
 def test_refused_and_lost_searches_are_made_again(archive: Archive) -> None:
@@ -391,7 +405,7 @@ def test_where_no_score_can_be_learned_nothing_is_adopted(archive: Archive) -> N
         archive.photo(f"older{number}.jpg", number * 3 + 2)
         archive.add(f"u{number}", f"older{number}.jpg")
     adoption = adopted(archive)
-    assert (outcomes(adoption), adoption.exit_code) == ({"no_score": 2}, ExitCode.ENDED_EARLY)
+    assert (outcomes(adoption), adoption.exit_code) == ({"no_score": 2}, ExitCode.IN_DOUBT)
     with pytest.raises(UsageError, match="was not finished"):
         archive.run()
     assert [entry.status for entry in archive.entries()] == [Status.PENDING] * 6

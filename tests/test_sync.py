@@ -423,7 +423,8 @@ def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_nig
     archive.add("u1", "1.jpg", user_data="B")  # the call of a night that was killed
     archive.rows[0] = ("u1", "C", "1.jpg")
     first = archive.sync()
-    assert first.exit_code is ExitCode.ENDED_EARLY
+    assert first.exit_code is ExitCode.IN_DOUBT
+    assert "1 person has another user_data in the library" in "\n".join(summary_lines(first))
     assert first.sync_result is not None
     assert first.sync_result.kept == 1
     assert archive.there() == [("u1", "B"), ("u2", "name 2"), ("u3", "name 3")]

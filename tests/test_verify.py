@@ -156,7 +156,7 @@ def test_a_service_that_stops_short_is_told_with_how_much_it_showed(bounded: Arc
     assert "BAD_ARGUMENTS: start" in told.text
     assert "2 faces of the ledger could not be compared. --deep looks up each" in told.text
     assert differences(found) == {}
-    assert found.exit_code is ExitCode.ENDED_EARLY  # not seen is no agreement
+    assert found.exit_code is ExitCode.IN_DOUBT  # not seen is no agreement
 
 
 class SamePage(FaceSearch):
@@ -292,6 +292,19 @@ def test_a_face_that_the_service_says_nothing_of_is_not_missing(bounded: Archive
     found = verified(bounded, deep=True)
     assert DifferenceKind.MISSING not in found.differences
     assert found.unchecked == 2
+    assert found.exit_code is ExitCode.UNREACHED  # it was away to the end
+
+
+def test_a_service_that_goes_away_while_it_is_listed_ends_the_comparison_and_changes_nothing(
+    bounded: Archive,
+) -> None:
+    bounded.surplus("u1", bounded.add("u1", "1.jpg"))
+    bounded.box.script([None, *["502"] * TRIES], call="list")
+    told = Told()
+    found = verified(bounded, told, deep=True, remove_surplus=True)
+    assert (found.exit_code, found.stop is not None) == (ExitCode.UNREACHED, True)
+    assert "`list` showed 3 faces and no more: The service could not be reached" in told.text
+    assert told.questions == []
 
 
 def test_a_service_that_shows_nothing_ends_the_command(archive: Archive) -> None:

@@ -75,9 +75,13 @@ class Adoption:
 
     @property
     def exit_code(self) -> ExitCode:
-        """6 if it is not finished, else 1 if rows should be looked at before a run, else 0."""
+        """4 if it is not finished, else 1 if rows should be looked at before a run, else 0.
+
+        A run refuses a ledger whose last adoption ended with anything but 0 or 1. So a row whose
+        person has a face in doubt counts as one to look at: the run has to settle the doubt.
+        """
         if not self.finished:
-            return ExitCode.ENDED_EARLY
+            return ExitCode.IN_DOUBT
         well = self.outcomes[Outcome.ADOPTED] + self.outcomes[Outcome.KNOWN]
         plain = well == self.outcomes.total() and not self.surplus
         return ExitCode.DONE if plain else ExitCode.SOME_ROWS_FAILED

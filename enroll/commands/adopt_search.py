@@ -33,8 +33,10 @@ from enroll.model import (
     Status,
     Surplus,
     Unusable,
+    Verdict,
 )
 from enroll.photos import read_photo
+from enroll.runner.health import Breaker
 from enroll.runner.transitions import Hold, NoCall, Policy, first_step
 from enroll.session.caller import Caller
 from enroll.session.library_faces import Findings, PhotoSearch, SeenFace, cut_at, found_faces
@@ -107,11 +109,13 @@ class AdoptSearch:
     _undecided: list[list[RowSearch]] = field(default_factory=list)
     _tops: list[tuple[str, float]] = field(default_factory=list)
     _uncommitted: int = 0
+    _breaker: Breaker = field(default_factory=Breaker)
 
     def adopt(self, people: Iterable[list[ScannedRow]]) -> None:
         """Search for each row of each person, and record what is found.
 
-        Raises UsageError where the score of own faces cannot be learned, ServiceError.
+        Raises UsageError where the score of own faces cannot be learned, ServiceError if the
+        service is away or always gives the same error.
         """
         asked = self.caller.each(
             CallKind.SEARCH,
@@ -121,6 +125,8 @@ class AdoptSearch:
         )
         for done, (row, result) in enumerate(asked, start=1):
             self.progress(done, f"of {self.adoption.to_search:,} rows searched for")
+            if isinstance(result, Searched):
+                self._check(result.answer)
             person = self._incomplete.setdefault(row.user_id, [])
             person.append(result)
             if len(person) == self._sizes[row.user_id]:
@@ -130,6 +136,12 @@ class AdoptSearch:
         for person in self._undecided:
             self._decide(person)
         self.ledger.commit()
+
+    def _check(self, answer: Answer) -> None:
+        """Raise ServiceError if further searches would be in vain."""
+        again = self._breaker.heard(answer, rejected=False, now=clock.monotonic())
+        if again is not None or answer.verdict in (Verdict.NOT_SENT, Verdict.REFUSED):
+            raise self.caller.connection.failed(answer)
 
     def _rows(self, people: Iterable[list[ScannedRow]]) -> Iterator[ScannedRow]:
         for person in people:

@@ -98,7 +98,7 @@ class ProbeReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 if every fact holds, 1 if some differ, 6 if some were not checked; first of all 128 and
+        """0 if every fact holds, 1 if some differ, 4 if some were not checked; first of all 128 and
         the signal, and 3 if the library may still be there."""
         if self.signal is not None:
             return ExitCode(128 + self.signal)
@@ -106,7 +106,7 @@ class ProbeReport:
             return ExitCode.SERVICE
         if self.count(Outcome.DIFFERS):
             return ExitCode.SOME_ROWS_FAILED
-        return ExitCode.ENDED_EARLY if self.count(Outcome.UNCHECKED) else ExitCode.DONE
+        return ExitCode.IN_DOUBT if self.count(Outcome.UNCHECKED) else ExitCode.DONE
 
 
 def probe_account(

@@ -162,7 +162,7 @@ def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
     if ended.bound is not None:
         return ExitCode.UNREACHED if ended.away else ExitCode.ENDED_EARLY
     doubts = tally.statuses[Status.IN_DOUBT] + tally.codes[Status.PENDING, WAITS_FOR_DOUBT]
-    if doubts or tally.undeleted:
+    if doubts or tally.undeleted or tally.behind:
         return ExitCode.IN_DOUBT
     bad = tally.bad + tally.not_renewed
     failed = {FailOn.ANY: bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]

@@ -28,7 +28,7 @@ from enroll.session.resemblance import UNLIKE_BEFORE
 from enroll.session.session import command_record, run_start
 from enroll.session.tally import Ended
 from enroll.settings import SyncSettings
-from enroll.text.wording import amount, duration
+from enroll.text.wording import duration
 from enroll.threads import OneCore
 from enroll.visible import path_text
 
@@ -150,7 +150,7 @@ class _Deletions:
                 self.result = replace(self.result, kept=kept)
             if through and (behind := diff.count_held_back()):
                 self.result = replace(self.result, kept=kept + behind)
-                self._bound = self._bound or _about_those_behind(behind)
+                self._run.tally.behind = behind
             self._ledger.commit()
         except EnrollError as error:
             ended = replace(ended, stop=ended.stop or error)
@@ -204,11 +204,3 @@ class _Deletions:
         elif settings.max_calls is not None and self._run.tally.calls.total() >= settings.max_calls:
             self._bound = f"--max-calls was reached, {more}"
         return not self._bound
-
-
-def _about_those_behind(people: int) -> str:
-    have = "has" if people == 1 else "have"
-    return (
-        f"{amount(people, 'person', 'people')} {have} another user_data in the library than in "
-        "the manifest, because a call of an earlier run had to be settled first"
-    )

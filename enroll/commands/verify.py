@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from enroll.errors import ExitCode
+from enroll.errors import EnrollError, ExitCode, ServiceError, UnreachedError
 from enroll.expiry import APPLYING_SECONDS
 from enroll.ledger import DifferenceKind, Ledger, LibraryDifference, iso_time, ledger_at
 from enroll.model import CallKind, Credentials, LibraryFace, Status
 from enroll.photos import open_store
+from enroll.runner.health import RUNNING
 from enroll.session.deletions import delete_copies
 from enroll.session.library_faces import (
     SCORE_SLACK,
@@ -89,7 +90,8 @@ class Verified:
 
     `seen` counts the faces of the library that were seen; `counts` are the ledger's entries by
     status, `differences` faces by kind, `unchecked` the faces of the ledger of which nothing is
-    known, `calls` those made so far.
+    known, `calls` those made so far. `stop` is what ended the looking early, None if nothing did:
+    then nothing is changed.
     """
 
     settings: VerifySettings
@@ -101,13 +103,17 @@ class Verified:
     differences: Counter[DifferenceKind]
     unchecked: int
     calls: Mapping[CallKind, int]
+    stop: EnrollError | None = None
 
     @property
     def exit_code(self) -> ExitCode:
-        """1 for differences, else 6 where not everything could be compared, else 0."""
+        """That of what stopped it, else 1 for differences, else 4 where not everything could be
+        compared, else 0."""
+        if self.stop is not None:
+            return self.stop.exit_code
         if self.differences.total():
             return ExitCode.SOME_ROWS_FAILED
-        return ExitCode.ENDED_EARLY if self.unchecked else ExitCode.DONE
+        return ExitCode.IN_DOUBT if self.unchecked else ExitCode.DONE
 
 
 def verify(
@@ -115,7 +121,8 @@ def verify(
 ) -> Verified:
     """Compare a ledger with its library, report the differences, and fix those it is asked to.
 
-    The ledger's lock is taken only to change something. Raises EnrollError.
+    The ledger's lock is taken only to change something. What stopped it once the library has shown
+    something is in the outcome's `stop`. Raises EnrollError.
     """
     with open_session(settings, read_credentials, prompt) as session:
         listed = _read(session)
@@ -124,7 +131,7 @@ def verify(
             if table is not None:
                 table.write(map(_cells, _differences(session)))
         prompt.say(*_lines(found))
-        if _change(session, found):
+        if found.stop is None and _change(session, found):
             session.audit.refresh()
             found = _compared(session, listed)
             left = found.differences.total()
@@ -147,26 +154,35 @@ def _read(session: Session[VerifySettings]) -> ListedLibrary:
         on_progress=lambda count: prompt.progress(count, "faces listed"),
     )
     audit.refresh()
-    asked = session.settings.deep and _ask_for_the_rest(session, listed)
-    if listed.whole and not asked:
+    unseen = audit.unseen_count(before=listed.began)
+    asked = session.settings.deep and listed.stop is None
+    if asked and unseen:
+        asked = prompt.confirm(
+            f"`list` did not show {amount(unseen, 'face')} of the ledger. Look up each, with "
+            f"{amount(unseen, 'call')} of face_info?"
+        )
+    if asked:
+        return replace(listed, stop=_ask_for_the_rest(session, listed, count=unseen))
+    if listed.whole:
         audit.all_was_listed(before=listed.began)
     return listed
 
 
-def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -> bool:
-    """Ask for each face of the ledger that `list` did not show, if that is agreed to."""
+def _ask_for_the_rest(
+    session: Session[VerifySettings], listed: ListedLibrary, *, count: int
+) -> ServiceError | None:
+    """Ask for each of the `count` faces of the ledger that `list` did not show; what the service
+    was away with in the end, or for many in a row."""
     audit, before = session.audit, listed.began
-    count = audit.unseen_count(before=before)
-    if count and not session.prompt.confirm(
-        f"`list` did not show {amount(count, 'face')} of the ledger. Look up each, with "
-        f"{amount(count, 'call')} of face_info?"
-    ):
-        return False
     after, done = "", 0
-    while batch := audit.unseen(before=before, after=after):
+    away: list[ServiceError] = []
+    while len(away) < RUNNING and (batch := audit.unseen(before=before, after=after)):
         after = batch[-1]
         there, absent = [], []
         for token, found in look_up(session.caller, batch):
+            away = [*away, found] if isinstance(found, UnreachedError) else []
+            if len(away) == RUNNING:
+                break
             if isinstance(found, LibraryFace):
                 there.append(found)
             elif found is None:
@@ -175,7 +191,7 @@ def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -
             session.prompt.progress(done, f"of {amount(count, 'face')} looked up")
         audit.listing.add_faces(there)
         audit.absent(absent)
-    return True
+    return away[-1] if away else None
 
 
 def _differences(session: Session[VerifySettings]) -> Iterator[LibraryDifference]:
@@ -195,6 +211,7 @@ def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verifi
         differences=Counter(one.kind for one in _differences(session)),
         unchecked=audit.unseen_count(before=listed.began),
         calls=session.caller.connection.tally.calls,
+        stop=listed.stop,
     )
 
 

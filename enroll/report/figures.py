@@ -285,6 +285,15 @@ OF_RUN: Sequence[Figure[Report]] = (
         ),
     ),
     _tally(
+        "behind",
+        in_json=False,
+        remark=lambda count, _: (
+            f"{amount(count, 'person', 'people')} {'has' if count == 1 else 'have'} another "
+            "user_data in the library than in the manifest, because a call of an earlier run had "
+            "to be settled first: the next sync adds it."
+        ),
+    ),
+    _tally(
         "superseded",
         remark=lambda count, sync: (
             ""

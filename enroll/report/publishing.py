@@ -13,7 +13,15 @@ from pathlib import Path
 from enroll import clock
 from enroll.commands.run_closing import Report
 from enroll.commands.run_input import check_beside_results, ledger_path
-from enroll.errors import EnrollError, ExitCode, GuardError, LocalError, ManifestError, UsageError
+from enroll.errors import (
+    EnrollError,
+    ExitCode,
+    GuardError,
+    LocalError,
+    ManifestError,
+    ServiceError,
+    UsageError,
+)
 from enroll.ledger import ledger_at
 from enroll.report.figures import Command, as_json
 from enroll.report.metrics import metrics_in_progress, metrics_text
@@ -34,7 +42,7 @@ def command_message(report: Report) -> str:
     if ended.signal is not None:
         return "Interrupted by a signal; run the same command again to continue."
     if ended.stop is not None:
-        by = "the service" if ended.stop.exit_code is ExitCode.SERVICE else "this machine"
+        by = "the service" if isinstance(ended.stop, ServiceError) else "this machine"
         return f"Stopped by {by}; {_STOPPED}"
     if ended.bound is not None:
         return f"{ended.bound}. Run the same command again to continue."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import takewhile
 
 from enroll import clock
-from enroll.errors import ServiceError
+from enroll.errors import ServiceError, UnreachedError
 from enroll.expiry import DELETING_SECONDS
 from enroll.facesearch import Call, Deleted, deleted
 from enroll.ledger import Changes, Ledger, Target
@@ -248,6 +248,9 @@ class Deletion:
                 }
                 return
             if report is None and answer.verdict is not Verdict.UNKNOWN:
+                error = self._caller.connection.failed(answer)
+                if isinstance(error, UnreachedError):
+                    raise error
                 said = (answer.message or answer.code).rstrip(".")
                 raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
             # The answer leaves it open: ask about each. Deleting a token again does no harm.

@@ -67,12 +67,14 @@ class ListedLibrary:
     """How much of a library `list` has shown.
 
     `began` is when it was first asked (UNIX ms, by our clock); `because` says why it showed not
-    all, and is empty where it did.
+    all, and is empty where it did. `stop` is the error if the service was away or refused the
+    credentials, None if `list` itself shows no more.
     """
 
     faces: int
     began: int
     because: str = ""
+    stop: ServiceError | None = None
 
     @property
     def whole(self) -> bool:
@@ -107,6 +109,10 @@ class Findings:
 # Listing
 
 
+class _ListEndError(ServiceError):
+    """The service refuses a page of `list`, as it may beyond the first 1,000 faces."""
+
+
 def read_library(
     caller: Caller,
     listing: Listing,
@@ -118,7 +124,7 @@ def read_library(
 
     Raises ServiceError if the service shows nothing at all.
     """
-    began, start, seen = clock.now_ms(), 1, 0
+    began, start, seen, stop = clock.now_ms(), 1, 0, None
     because = f"`list` continues beyond the {MOST_FACES:,} faces that an account can hold."
     for _ in range(MOST_PAGES):
         try:
@@ -127,6 +133,7 @@ def read_library(
             if start == 1:
                 raise
             because = str(error)
+            stop = None if isinstance(error, _ListEndError) else error
             break
         new = listing.add_faces(page)
         seen += new
@@ -140,7 +147,7 @@ def read_library(
             because = f"The page from {start:,} on leads back to faces already listed."
             break
         start = following
-    return ListedLibrary(faces=seen, began=began, because=because)
+    return ListedLibrary(faces=seen, began=began, because=because, stop=stop)
 
 
 def faces_seen(count: int, *, whole: bool) -> str:
@@ -176,7 +183,7 @@ def _page(caller: Caller, start: int) -> tuple[list[LibraryFace], int | None]:
         if isinstance(error, UnreachedError):
             raise error
         said = (answer.message or answer.code).rstrip(".")
-        raise ServiceError(f"The service does not list the faces from {start:,} on: {said}.")
+        raise _ListEndError(f"The service does not list the faces from {start:,} on: {said}.")
     return faces(answer), next_start(answer)
 
 

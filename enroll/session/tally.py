@@ -64,7 +64,8 @@ class Tally:
     Faces: `adopted`, `not_applied` and `surplus` are faces whose doubt was settled, `in_doubt_now`
     those whose doubt is being settled, and `others_in_doubt` those that remain in doubt and are not
     in the manifest. `unchecked` faces were sent again and could not be looked for once more. For
-    `undeleted` faces it is unknown whether they were deleted.
+    `undeleted` faces it is unknown whether they were deleted. `behind` people have another text in
+    the library than in the manifest, because a call of an earlier run had to be settled first.
 
     Pace: `pace` is how the run is going now; `waited` counts moments by what was waited for.
     `service_took` and `calls_took` are the durations of answered `add` calls, as reported by the
@@ -113,6 +114,7 @@ class Tally:
     in_doubt_now: int = 0
     others_in_doubt: int = 0
     undeleted: int = 0
+    behind: int = 0
     pace: RunPace | None = None
     waited: Counter[str] = field(default_factory=Counter)
     unchecked: int = 0
