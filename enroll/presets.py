@@ -262,9 +262,9 @@ def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named
     if known[name] is Source.NAMED and not named:
         raise UsageError(
             f"{path.absolute()} sets {name}, which is not taken from a file that was only found "
-            "in the current folder: it decides where something is sent or written. If that is "
-            f"what you want, name the file with {pasteable('--config', path)}; else remove {name} "
-            f"from it, and use {_option(name)} or {variable_of(name)}."
+            "in the current folder: it decides where something is sent or written, or what is run. "
+            f"If that is what you want, name the file with {pasteable('--config', path)}; else "
+            f"remove {name} from it, and use {_option(name)} or {variable_of(name)}."
         )
 
 

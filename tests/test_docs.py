@@ -50,6 +50,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 HOSTS = {
     "api-sgp.yljz.com",  # the service
     "127.0.0.1",
+    "hc-ping.com",  # healthchecks.io
     "keepachangelog.com",
     "semver.org",
 }

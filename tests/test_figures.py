@@ -417,14 +417,14 @@ def test_the_figures_of_the_reference_are_those_of_the_table() -> None:
 
 
 def test_the_metrics_of_the_reference_are_those_of_the_table() -> None:
-    documented = re.findall(r"`enroll_(\w+)`", reference("`--metrics-file FILE` gets", "```"))
+    documented = re.findall(r"`enroll_(\w+)`", reference("`--metrics-file FILE` gets", "### "))
     of_figures = [
         f"{'' if figure.of_ledger else 'run_'}{figure.metric or figure.name}"
         for figure in FIGURES
         if figure.help
     ]
-    others = ["run_in_progress", "last_success_timestamp_seconds"]
-    assert sorted(documented) == sorted([*of_figures, *others])
+    others = [f"last_{what}_timestamp_seconds" for what in ("success", "progress")]
+    assert sorted(documented) == sorted([*of_figures, *others, "run_in_progress"])
 
 
 def test_the_log_fields_of_the_reference_are_those_of_the_table() -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from enroll.errors import ExitCode
+from enroll.model import CallKind
 from enroll.report.figures import Command, Value, figures_of
 from enroll.settings import RunSettings, host_of
 
@@ -15,11 +16,14 @@ SUCCESS = frozenset({ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT
 
 IN_PROGRESS = "enroll_run_in_progress"
 LAST_SUCCESS = "enroll_last_success_timestamp_seconds"
+LAST_PROGRESS = "enroll_last_progress_timestamp_seconds"
 STARTED = "enroll_run_start_timestamp_seconds"
 
 _HELP = {
     IN_PROGRESS: "1 while a run is going on, else 0; it stays 1 after a kill.",
     LAST_SUCCESS: "When a run last ended after it had gone through its whole manifest.",
+    LAST_PROGRESS: "When a run last succeeded, or ended at a bound after it had added or deleted "
+    "faces; until then, when the first run was started.",
     STARTED: "When the last run was started.",
 }
 
@@ -28,7 +32,8 @@ def metrics_text(command: Command, *, before: str = "") -> bytes:
     """The metrics of a command that has ended, each labelled with the endpoint's `host` and the
     library's `group_id`; unknown figures are left out.
 
-    `before` are the metrics of this library that were written before: the last success is kept.
+    `before` are the metrics of this library that were written before: the last success and the
+    last progress are kept.
     """
     metrics = _Metrics(command.settings)
     for figure, value in figures_of(command):
@@ -43,13 +48,28 @@ def metrics_text(command: Command, *, before: str = "") -> bytes:
         metrics.put(LAST_SUCCESS, _HELP[LAST_SUCCESS], command.ended)
     else:
         metrics.take(before, only=LAST_SUCCESS)
+    if command.exit_code in SUCCESS or _got_on(command):
+        metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], command.ended)
+    else:
+        metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], command.started)
+        metrics.take(before, only=LAST_PROGRESS)
     return metrics.text()
+
+
+def _got_on(command: Command) -> bool:
+    """Whether a run ended at a bound of its settings, and would have come to its end in a few more
+    like it."""
+    if command.exit_code is not ExitCode.ENDED_EARLY or command.report is None:
+        return False
+    calls = command.report.ended.tally.calls
+    return calls[CallKind.ADD] + calls[CallKind.DELETE] > 0
 
 
 def metrics_in_progress(settings: RunSettings, started: float, *, before: str) -> bytes:
     """The metrics while a run goes on that was `started` then (UNIX seconds): else those of the run
     before."""
     metrics = _Metrics(settings)
+    metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], started)  # before the first has ended
     metrics.take(before)
     for name, number in ((STARTED, started), (IN_PROGRESS, 1)):
         metrics.put(name, _HELP[name], number)
