@@ -29,6 +29,7 @@ REPOSITORY = DOCS.parent
 HOME = REPOSITORY / "README.md"
 SOURCES_OF_PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.glob("*.md")])
 PICTURES = sorted([*DOCS.glob("*.png"), *DOCS.glob("*.svg")])
+DOWNLOADS = sorted((DOCS / "alerts").iterdir())
 BUILD = REPOSITORY / "build"
 PAGES = BUILD / "pages"
 SITE = BUILD / "site"
@@ -69,6 +70,7 @@ def _lay_out() -> list[str]:
     """Write the pages where they lie in the repository, so that their links hold, but the README as
     the home page. Returns the links to other sites."""
     (PAGES / "docs" / "commands").mkdir(parents=True)
+    (PAGES / "docs" / "alerts").mkdir()
     navigation = (DOCS / "site" / "navigation.md").read_text("utf-8")
     elsewhere: set[str] = set()
     for path in SOURCES_OF_PAGES:
@@ -81,6 +83,8 @@ def _lay_out() -> list[str]:
             _write(path.relative_to(REPOSITORY), text)
     for path in chain(PICTURES, [DOCS / "site" / "api.md"]):
         shutil.copy(path, PAGES / "docs")
+    for path in DOWNLOADS:
+        shutil.copy(path, PAGES / "docs" / "alerts")
     known = commands()
     for command in known.values():
         name = "index" if command.words == COMMAND else command.page
@@ -102,7 +106,7 @@ def _linked(text: str, folder: Path) -> str:
         there = (folder / name).resolve()
         if there == HOME:
             return f"[{shown}]({name.replace('README.md', 'index.md')}{hash_}{anchor})"
-        absent = there.exists() and there not in {*SOURCES_OF_PAGES, *PICTURES}
+        absent = there.exists() and there not in {*SOURCES_OF_PAGES, *PICTURES, *DOWNLOADS}
         return shown if name and absent else match[0]
 
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
