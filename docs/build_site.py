@@ -44,13 +44,13 @@ SOURCES = {
     Source.COMMAND_LINE: "Only on the command line",
 }
 
+API = DOCS / "site" / "api.md"
 FUNCTIONS = [
     name
-    for name in enroll.__all__
-    if inspect.isfunction(function := getattr(enroll, name))
-    and "options" in inspect.signature(function).parameters
+    for name in re.findall(r"^\.\. autofunction:: (\w+)", API.read_text("utf-8"), re.MULTILINE)
+    if "options" in inspect.signature(getattr(enroll, name)).parameters
 ]
-"""Those that take options."""
+"""Those that take options, in the order of the API page."""
 
 
 def main() -> int:
@@ -81,7 +81,7 @@ def _lay_out() -> list[str]:
             _write(Path("index.md"), f"{text}\n{navigation}")
         else:
             _write(path.relative_to(REPOSITORY), text)
-    for path in chain(PICTURES, [DOCS / "site" / "api.md"]):
+    for path in chain(PICTURES, [API]):
         shutil.copy(path, PAGES / "docs")
     for path in DOWNLOADS:
         shutil.copy(path, PAGES / "docs" / "alerts")

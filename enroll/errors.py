@@ -41,7 +41,8 @@ class ExitCode(IntEnum):
 class EnrollError(Exception):
     """Base of all errors raised on purpose; `str(error)` is one sentence with a remedy.
 
-    `further` are lines below the sentence, where it needs a list.
+    `exit_code` is the `ExitCode` with which the command would end; `further` are lines below the
+    sentence, where it needs a list.
     """
 
     exit_code = ExitCode.BUG
@@ -112,8 +113,8 @@ class LedgerBusyError(EnrollError):
 class GuardError(EnrollError):
     """A sync would change more than it may, so nothing was done.
 
-    `counts` is the difference between manifest and ledger, as far as it is known; `masked` are the
-    lines without user ids, for what is kept.
+    `counts` is the difference between manifest and ledger, numbers by name, None if it is not
+    known; `masked` are the lines without user ids, for what is kept.
     """
 
     exit_code = ExitCode.GUARD

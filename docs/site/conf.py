@@ -46,6 +46,16 @@ HOMES = {
     "UserIds": "enroll.api.maintaining",
     "OnProgress": "enroll.api.watching",
     "OnRow": "enroll.api.watching",
+    "LedgerReader": "enroll.ledger",
+    "Accepted": "enroll.commands.audit",
+    "Adoption": "enroll.commands.adopt_report",
+    "Audited": "enroll.commands.audit_report",
+    "Forgotten": "enroll.commands.forget",
+    "Plan": "enroll.commands.plan_report",
+    "Readmitted": "enroll.commands.forget",
+    "Removed": "enroll.commands.remove",
+    "Resolved": "enroll.commands.resolve",
+    "Verified": "enroll.commands.verify",
 }
 """Types that signatures name and that `enroll` does not export, with their modules."""
 
@@ -71,11 +81,35 @@ class _Written(str):
 
     def __repr__(self) -> str:
         return re.sub(
-            r"\w+", lambda word: ".".join(filter(None, [HOMES.get(word[0]), word[0]])), self
+            r"(?<![.\w])\w+",
+            lambda word: ".".join(filter(None, [HOMES.get(word[0]), word[0]])),
+            self,
         )
 
 
+def for_everybody(*event: Any) -> None:
+    """What screen readers and keyboards need and the theme lacks: the level of the headings in the
+    navigation, no list of parameters without terms, and a way to scroll wide code and tables
+    without a mouse."""
+    _, _, _, page, _ = event
+    if "furo_navigation_tree" in page:
+        headings = page["furo_navigation_tree"]
+        page["furo_navigation_tree"] = headings.replace(
+            'role="heading"', 'role="heading" aria-level="2"'
+        )
+    if "body" in page:
+        body = page["body"].replace("<pre>", '<pre tabindex="0">')
+        body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+        page["body"] = re.sub(r"<dl>\n((?:<dd>.*</dd>\n?)+)</dl>", _parameters, body)
+
+
+def _parameters(match: re.Match[str]) -> str:
+    lines = match[1].replace("<dd>", "<div>").replace("</dd>", "</div>")
+    return f'<div class="parameters">{lines}</div>'
+
+
 def setup(app: Sphinx) -> None:
-    """Highlight the languages of examples that Pygments does not know, and show signatures."""
+    """Take the above as steps of the build, and highlight examples that Pygments does not know."""
     app.add_lexer("cron", BashLexer)
+    app.connect("html-page-context", for_everybody, priority=900)
     app.connect("autodoc-process-signature", as_written)

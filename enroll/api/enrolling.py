@@ -58,19 +58,24 @@ def run(
     show_user_ids: bool = False,
     **options: Unpack[RunOptions],
 ) -> RunReport:
-    """Enroll the rows that are not enrolled yet, as `enroll run` does: the same rows again add
-    nobody twice, and go on where an earlier run ended.
+    """Enroll the rows that are not enrolled yet, as `enroll run` does. The same rows again add
+    nobody twice, and continue where an earlier run ended.
 
-    `rows` is the path of a manifest, an iterable of `Row`, or a DataFrame. `settings` are defaults
-    for all that is not given. With `dry_run`, nothing is sent: the report's text is the plan.
+    `rows` is the path of a manifest, an iterable of `Row`, or a DataFrame. `group_id` is the
+    library, which has to be given here or in `settings`, the defaults for all that is not given.
+    `ledger` is the ledger's file, by default that of the library in the state folder, and
+    `credentials` are key and secret or where to read them. With `dry_run`, nothing is sent, and
+    the report's text is the plan. `options` are the other options of the command.
 
-    `on_progress` gets a `Progress` a few times a second, `on_row` the `Entry` of each row that has
-    an outcome in this run, without its token. They are called in this thread, and what they raise
-    ends the run and is raised here. Setting `cancel` ends the run gracefully, as Ctrl-C does.
-    `results` is a file to write; by default there is one beside a manifest, and none for rows in
-    memory. Log lines mask user ids, unless `show_user_ids`.
+    `on_progress` gets a `Progress` a few times a second, and `on_row` the `Entry` of each row that
+    has an outcome in this run, without its token. They are called in this thread. What they raise
+    ends the run gracefully, and is then raised here. Setting `cancel` ends the run as Ctrl-C does:
+    no new call leaves, calls in flight may finish. `results` is a file to write; by default there
+    is one beside a manifest, and none for rows in memory. Log lines mask user ids, unless
+    `show_user_ids`.
 
-    Raises EnrollError if the run cannot begin. What ends it later is in the report.
+    Raises `EnrollError` if the run cannot begin; nothing was sent then. What ends it later is in
+    the report. Raises TypeError for an option that the command does not have.
     """
     given = {"group_id": group_id, "ledger": ledger, **options}
     with _wanted(RunSettings, rows, given, credentials, settings, dry=dry_run) as wanted:
@@ -100,11 +105,13 @@ def sync(
     show_user_ids: bool = False,
     **options: Unpack[SyncOptions],
 ) -> RunReport:
-    """Make the library match the rows, as `enroll sync` does: who is new is added, what changed is
-    replaced, and who is absent for longer than `grace` days is removed.
+    """Make the library match the rows, as `enroll sync` does: new people are added, changed photos
+    and texts are replaced, and people absent for longer than `grace` days are removed.
 
-    The arguments are those of `run`. With `dry_run`, the report's text is the difference. Raises
-    GuardError, a dry run too, if the difference is too large; nothing is done then.
+    The arguments are those of `run`. With `dry_run`, the report's text is the difference.
+
+    Raises `GuardError` if the difference is too large, in a dry run, too; nothing is done then.
+    Raises `EnrollError` if the sync cannot begin. What ends it later is in the report.
     """
     given = {"group_id": group_id, "ledger": ledger, **options}
     with _wanted(SyncSettings, rows, given, credentials, settings, dry=dry_run) as wanted:
@@ -133,11 +140,13 @@ def plan(
     duplicates: PathLike | None = None,
     **options: Unpack[PlanOptions],
 ) -> Outcome[Plan]:
-    """What a run would do with the rows, as `enroll plan` shows it: no call is made, and nothing
-    but the tables `report`, `orphans` and `duplicates` is written.
+    """Find out what a run would do with the rows, as `enroll plan` does. No call is made, and
+    nothing is written but the tables `report` (each photo), `orphans` (photos that no row uses)
+    and `duplicates` (rows with the same photo), if they are given.
 
-    The outcome's `result` has the numbers: `due`, `calls`, `faults`, `seconds` and others. With
-    `full`, every due photo is prepared as for a call. Raises EnrollError.
+    The other arguments are those of `run`; without `group_id` and `ledger`, every row is new. With
+    `full`, every due photo is prepared as for a call. The outcome's `result` has the numbers:
+    `rows`, `due`, `calls`, `content` (bytes), `seconds`, `faults` and others. Raises `EnrollError`.
     """
     given = {"group_id": group_id, "ledger": ledger, **options}
     with _wanted(RunSettings, rows, given, None, settings, dry=True) as wanted:

@@ -53,7 +53,8 @@ from enroll.errors import ExitCode, UsageError
 from enroll.settings import RunSettings
 
 UserIds: TypeAlias = "PathLike | Iterable[str]"
-"""People: the path of a file with an id a line, or a CSV with the column user_id; or the ids."""
+"""People: their user ids, or the path of a file with an id a line, or of a CSV with the column
+`user_id`. One `str` is a path."""
 
 
 def verify(
@@ -69,8 +70,11 @@ def verify(
 ) -> Outcome[Verified]:
     """Compare the ledger with the library, as `enroll verify` does.
 
-    Changes nothing unless `remove_surplus` or `requeue_missing`; with `dry_run` the text says what
-    these would do. The result counts the `differences`. Raises EnrollError.
+    Changes nothing unless `remove_surplus` (delete copies that the ledger does not know) or
+    `requeue_missing` (make faces that are gone due again); with `dry_run` the text says what these
+    would do. With `deep`, each face that the library does not list is looked up, a call each.
+    `differences` is a table to write. The result counts the `differences` by kind. Raises
+    `EnrollError`.
     """
     given = {
         **options,
@@ -105,8 +109,10 @@ def audit(
     """Search the library with each enrolled face, as `enroll audit` does: who is there twice, or
     under a wrong id? Nothing in the library changes.
 
-    `user_ids` and `run` choose whose faces. The result has the `findings`; what ended the audit
-    early is the outcome's `stop`. Raises EnrollError.
+    `user_ids` and `run`, the number of a run, choose whose faces. `sample` searches with so many,
+    drawn at random, and `again` also with faces that an earlier audit has searched with.
+    `findings` is a table to write. The result has the `findings`; what ended the audit early is
+    the outcome's `stop`. Raises `EnrollError` if it cannot begin.
     """
     with _people(user_ids) as file:
         given = {
@@ -138,7 +144,10 @@ def accept(
     **options: Unpack[LedgerOptions],
 ) -> Outcome[Accepted]:
     """Record that these people may look alike, as `enroll audit --accept` does, without a call.
-    Raises EnrollError."""
+
+    `people` are their user ids, two or more. The same id twice accepts two unlike photos of one
+    person. Held photos that wait for this are due again. Raises `EnrollError`.
+    """
     values, _ = _session("audit", AuditSettings, {**options}, None, settings)
     answers = Answers(yes=True)
     accepted = accept_pairs(AuditSettings(**{**values, "accept": [_listed(people)]}), answers)
@@ -164,8 +173,9 @@ def adopt(
 ) -> Outcome[Adoption]:
     """Record in a ledger the faces that the library already holds, as `enroll adopt` does.
 
-    `rows` are as for `run`. With `dry_run`, the text says what it takes, and no search is made.
-    Raises EnrollError.
+    `rows` are as for `run`. `score` is the least that a search has to give for the same face, 0 to
+    100, and `report` a table to write of each row. With `dry_run`, the text says how many searches
+    it takes, and none is made. The result's `outcomes` count the rows. Raises `EnrollError`.
     """
     given = {
         "group_id": group_id,
@@ -212,7 +222,11 @@ def resolve(
     **options: Unpack[LedgerOptions],
 ) -> Outcome[Resolved]:
     """Settle a face in doubt by hand, as `enroll resolve` does: the library holds it under `token`,
-    or it was `not_added`. The service is asked, unless `offline`. Raises EnrollError."""
+    or it was `not_added`. Exactly one of the two has to be given.
+
+    `sha256` (hexadecimal) says which photo, if several of the person are in doubt. The service is
+    asked whether it is true, unless `offline`. Raises `EnrollError`, also if it is not true.
+    """
     if (token is None) is not not_added:
         raise UsageError("Give one of token and not_added=True.")
     values, credentials = _session("resolve", ResolveSettings, {**options}, credentials, settings)
@@ -238,10 +252,11 @@ def remove(
     **options: Unpack[LedgerOptions],
 ) -> Outcome[Removed]:
     """Delete faces from the library, as `enroll remove --yes` does: all of some people, those that
-    a run added, or superseded ones. A row whose face was deleted is due again.
+    the run of a number added, or superseded ones. Exactly one of the three has to be given. A row
+    whose face was deleted is due again.
 
-    With `dry_run`, nothing is deleted and the result's `chosen` says what would be. Raises
-    EnrollError.
+    `list_file` is a table to write of the faces. With `dry_run`, nothing is deleted, and the
+    result's `chosen` says what would be. Raises `EnrollError`.
     """
     if [user_ids is not None, run is not None, superseded].count(True) != 1:
         raise UsageError("Give one of user_ids, run and superseded=True.")
@@ -275,7 +290,8 @@ def forget(
     """Delete everything about people from library and ledger for good, as `enroll forget --yes`
     does. Rows that still name them are withheld.
 
-    With `dry_run`, nothing is deleted. Raises EnrollError.
+    With `dry_run`, nothing is deleted, and the text says what would be. The result has the people,
+    how many faces are `gone`, and who is `left`, with the reason. Raises `EnrollError`.
     """
     with _people(user_ids) as file:
         given = {**options, "user_ids": file, "show_user_ids": show_user_ids}
@@ -299,7 +315,7 @@ def readmit(
     **options: Unpack[LedgerOptions],
 ) -> Outcome[Readmitted]:
     """Allow forgotten people to be enrolled again, as `enroll forget --readmit` does, without a
-    call. Raises EnrollError."""
+    call. The result's `others` were not forgotten. Raises `EnrollError`."""
     given = {**options, "show_user_ids": show_user_ids}
     values, _ = _session("forget", ForgetSettings, given, None, settings)
     answers = Answers(yes=True)

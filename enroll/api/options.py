@@ -23,10 +23,12 @@ from enroll.settings import (
 from enroll.timetable import Timetable
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
+"""A path, as text or as a `pathlib.Path`."""
 
 CredentialsLike: TypeAlias = "Credentials | PathLike | Callable[[], Credentials] | None"
-"""Key and secret; the path of a file or folder with them; a function that reads them, also a second
-time; or None: from the environment or the default file, as for the command."""
+"""Key and secret as `Credentials`; the path of a file or folder with them; a function that returns
+them, and is called again when the service refuses a signature; or None: from the environment or
+the default file, as for the command."""
 
 S = TypeVar("S", bound=RunSettings)
 
@@ -158,7 +160,8 @@ class Settings:
     @classmethod
     def from_toml(cls, path: PathLike) -> Settings:
         """The settings in a file, with the names and the rules of the command's `--config`. Paths
-        are relative to the file. Raises UsageError."""
+        are relative to the file. Raises `EnrollError` for a file that cannot be read, or a setting
+        that no command has."""
         return cls(file_settings(Path(path)), Path(path))
 
 

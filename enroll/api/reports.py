@@ -29,7 +29,10 @@ R = TypeVar("R")
 
 
 class NotDoneError(EnrollError):
-    """A command ended, but not with everything done, or was cancelled; `exit_code` says how."""
+    """A command ended, but not with everything done, or was cancelled before it began.
+
+    `exit_code` is the `ExitCode` with which the command would have ended.
+    """
 
     def __init__(self, sentence: str, exit_code: ExitCode) -> None:
         super().__init__(sentence)
@@ -38,9 +41,10 @@ class NotDoneError(EnrollError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Generic[R]):
-    """How a command ended: its exit code, what it would have printed, and its `result`.
+    """How a command ended: its exit code, what it would have printed (`text`), and its `result`.
 
-    `stop` is what ended it early, None if nothing did. `print(outcome)` shows the text.
+    `stop` is what ended it early, None if nothing did. `figures` are the numbers of `to_dict`.
+    `print(outcome)` shows the text.
     """
 
     exit_code: ExitCode
@@ -57,7 +61,7 @@ class Outcome(Generic[R]):
         return {"exit_code": int(self.exit_code), "reason": self.exit_code.name, **self.figures}
 
     def raise_for_status(self) -> None:
-        """Raise what stopped it, or NotDoneError if the exit code is not 0."""
+        """Raise what stopped it, or `NotDoneError` if the exit code is not 0."""
         if self.stop is not None:
             raise self.stop
         if self.exit_code is not ExitCode.DONE:
@@ -86,20 +90,21 @@ class RunReport:
         return self.text
 
     def rows(self) -> Iterator[Entry]:
-        """What became of each row, in the order of the manifest; `pending` where nothing did yet.
+        """The outcome of each row, in the order of the manifest; `pending` where there is none yet.
 
-        Rows in memory are as they were when the run ended. Of a manifest's rows, the entries are
-        read from the ledger now; raises ManifestError if the manifest has changed.
+        Those of rows in memory are as they were when the run ended. Those of a manifest are read
+        from the ledger now; raises `EnrollError` if the manifest has changed since.
         """
         return self._rows()
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures of `--summary`, with its names; no user id and no photo's path."""
+        """The figures of `--summary` with the names that they have there, as values that fit into
+        JSON; no user id and no photo's path. Times are UNIX seconds, durations seconds."""
         figures: dict[str, Any] = json.loads(as_json(self._command))
         return figures
 
     def raise_for_status(self) -> None:
-        """Return if the run is done, with exit code 0. Raise what stopped it, else NotDoneError,
+        """Return if the run is done, with exit code 0. Raise what stopped it, else `NotDoneError`
         for bad rows, faces in doubt, or a run that ended early."""
         if self.stop is not None:
             raise self.stop
@@ -205,11 +210,11 @@ _FIELDS = tuple(Entry.__dataclass_fields__)
 
 @contextmanager
 def open_ledger(ledger: str | os.PathLike[str]) -> Iterator[LedgerReader]:
-    """A ledger, open for reading, also while a run writes to it: `with open_ledger("staff") as
-    ledger`.
+    """Open a ledger for reading, also while a run writes to it: `with open_ledger("staff") as
+    ledger`. It is a `LedgerReader`.
 
     `ledger` is the file's path, or the group_id of a library whose ledger is in the default place.
-    Raises UsageError if there is none, or there are several.
+    Raises `EnrollError` if there is none, or there are several.
     """
     named = Path(ledger)
     if not named.is_file() and isinstance(ledger, str) and os.sep not in ledger:

@@ -32,8 +32,9 @@ class Row:
     """A person to enroll: `user_id`, `user_data`, and the photo as a path or as its bytes.
 
     A relative path starts at the current folder, or at `images` if that is given; then no photo may
-    be outside of it. Without a photo the row ends as
-    `invalid`.
+    be outside of it. Without a photo the row ends as `invalid`. The texts follow the rules of a
+    manifest: `user_id` has 1 to 48 letters, digits and `-%@#&_`, and `user_data` at most 128
+    characters.
     """
 
     user_id: str
@@ -42,8 +43,8 @@ class Row:
 
 
 Rows: TypeAlias = "str | os.PathLike[str] | Iterable[Row] | pd.DataFrame"
-"""What can be enrolled: a manifest's path, rows, or a DataFrame with the columns `user_id`, `image`
-(paths or bytes) and perhaps `user_data`."""
+"""What can be enrolled: a manifest's path; rows, which may come from a generator; or a DataFrame
+with the columns `user_id`, `image` (paths or bytes) and perhaps `user_data`."""
 
 BYTES = (bytes, bytearray, memoryview)
 

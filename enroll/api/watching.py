@@ -32,9 +32,9 @@ STATS_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is: `done` of `due` rows, which is at most so many until the whole manifest was
-    `compared`. `enrolled` were enrolled by this run; `bad` rows of the manifest are rejected,
-    invalid, failed or held. `seconds` have passed since the run began."""
+    """How far a run is: `done` of `due` rows. Until the whole manifest was `compared`, `due` is the
+    most that there can be. `enrolled` rows were enrolled by this run; `bad` rows of the manifest
+    are rejected, invalid, failed or held. `seconds` have passed since the run began."""
 
     done: int
     due: int
@@ -45,7 +45,10 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+"""Called a few times a second with how far the run is. It has to be quick."""
+
 OnRow = Callable[[Entry], None]
+"""Called for each row that has an outcome in this run. It has to be quick."""
 
 
 class Watch(Console):
