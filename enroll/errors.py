@@ -3,7 +3,7 @@
 EnrollError
 ├── UsageError               2  wrong usage, or a choice is needed
 │   ├── ManifestError        2  the manifest cannot be read
-│   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
+│   └── LedgerMismatchError  2  no ledger, one of another library or version, or put back
 ├── ServiceError             3  the service prevents it: credentials, library, a repeated error
 │   └── UnreachedError       9  the service was away for as long as a command may wait
 ├── LocalError               7  this machine prevents it: disk, ledger, the photos' share

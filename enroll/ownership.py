@@ -8,6 +8,7 @@ import os
 import pwd
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from enroll.errors import UsageError
@@ -80,6 +81,17 @@ def others_can_read(path: Path) -> bool:
     except OSError:
         return False
     return found.st_uid == os.geteuid() and bool(found.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the new names in a folder survive a power cut. Not every system opens folders or syncs
+    them; the content of the files is safe by then."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ from hypothesis.strategies import characters, text
 from ledger_rows import STAFF, START, enroll, face
 
 from enroll import clock
-from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
+from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import (
     Changes,
     connection,
@@ -30,7 +30,6 @@ from enroll.ledger import (
 )
 from enroll.ledger.connection import Access, connect
 from enroll.ledger.lock import LedgerLock, holder_of
-from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.store import SqliteStore
 from enroll.model import (
@@ -311,28 +310,6 @@ def test_another_programs_database_is_refused(path: Path) -> None:
     database.close()
     with pytest.raises(LedgerMismatchError, match="is not a ledger"):
         SqliteStore(path).open(STAFF)
-
-
-@pytest.mark.parametrize("version", [*range(SCHEMA_VERSION), SCHEMA_VERSION + 1])
-def test_a_ledger_of_another_schema_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
-    store = SqliteStore(path)
-    store.open(STAFF).close()
-    with sqlite3.connect(path) as database:
-        database.execute(f"PRAGMA user_version = {version}")
-    database.close()
-    before = path.read_bytes()
-    for opens in (
-        partial(store.open, STAFF),
-        partial(store.scratch, STAFF),
-        store.read,
-        store.audit,
-        store.check,
-    ):
-        with pytest.raises(LedgerMismatchError, match=f"schema {version}.*`enroll adopt`") as told:
-            opens()
-        assert told.value.exit_code is ExitCode.USAGE
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
-    assert path.read_bytes() == before
 
 
 def test_a_ledger_that_is_open_here_keeps_its_locks_when_it_is_opened_again(path: Path) -> None:

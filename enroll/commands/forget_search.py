@@ -163,8 +163,8 @@ _REMEDIES = {
 }
 """What to do about a file, by what it is; all else can be deleted."""
 
-_OLD_LEDGERS = (".new", ".saved")
-"""What a kill may leave beside a ledger: a copy of it."""
+_OLD_LEDGERS = (".new", ".saved", ".before-upgrade")
+"""What a kill or an upgrade may leave beside a ledger: a copy of it."""
 
 _WORD = re.compile(rb"[0-9A-Za-z\-%@#&_]+")
 """What may be a user id, by the service's rules; as bytes, whatever the file's encoding."""

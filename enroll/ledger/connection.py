@@ -15,6 +15,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 from sqlite3 import DatabaseError, sqlite_version, sqlite_version_info
+from typing import cast
 
 from sqlalchemy import Connection, ExceptionContext, NullPool, create_engine, event, exc
 
@@ -134,6 +135,49 @@ def is_open_here(path: Path) -> bool:
 def connect_in_memory() -> Connection:
     """A connection to a new database that nobody else sees."""
     return _engine(partial(_prepared, ":memory:"), shown="in memory")
+
+
+def copy_to_read(connection: Connection, *, shown: Path) -> Connection:
+    """A connection to a copy of a database, in a nameless file of SQLite's own that ends with it.
+    The other connection is closed."""
+    copy = _engine(partial(_prepared, ""), shown=str(shown))
+    try:
+        _driver(connection).backup(_driver(copy))
+    except DatabaseError as error:
+        copy.close()
+        raise LocalError(
+            f"The ledger {shown} cannot be copied to be read ({error}). Make room in the folder "
+            "for temporary files, or name another with TMPDIR, then run the same command again."
+        ) from error
+    finally:
+        connection.close()
+        connection.engine.dispose()
+    return copy
+
+
+def save_copy(connection: Connection, path: Path) -> None:
+    """Write what is committed into a new file, for its owner only, which is on disk then. Raises
+    OSError and sqlite3.DatabaseError. Not within a transaction."""
+    path.unlink(missing_ok=True)
+    # VACUUM INTO takes an empty file that is there, with its mode.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # Past SQLAlchemy, which would begin a transaction first. The name as bytes, as it need
+        # not be UTF-8, and absolute, as `file:…` would be a URI.
+        into = os.fsencode(path.absolute())
+        _driver(connection).execute("VACUUM INTO CAST(? AS TEXT)", (into,))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def set_foreign_keys(connection: Connection, *, on: bool) -> None:
+    """Have SQLite check foreign keys, or not, from the next transaction on. Not within one."""
+    _driver(connection).execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.driver_connection)
 
 
 def file_id(path: Path | bytes) -> FileId | None:
@@ -286,13 +330,7 @@ class LedgerFile:
         saving = self._path.with_name(self._path.name + ".saved")
         try:
             make_folder(self._path.parent)
-            saving.unlink(missing_ok=True)
-            # VACUUM INTO takes an empty file that is there, with its mode.
-            os.close(os.open(saving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            # Past SQLAlchemy, which would begin a transaction first. The name as bytes, as it need
-            # not be UTF-8, and absolute, as `file:…` would be a URI.
-            into = os.fsencode(saving.absolute())
-            connection.connection.cursor().execute("VACUUM INTO CAST(? AS TEXT)", (into,))
+            save_copy(connection, saving)
             # The journals of the file that is gone, which SQLite would apply to the new one.
             for journal in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + journal).unlink(missing_ok=True)

@@ -68,7 +68,7 @@ class LedgerLock(AbstractContextManager["LedgerLock"]):
             raise
         said = _said(self._descriptor) or {}
         self.last_run = _moment(said, "last_run")
-        self._caught_up = _moment(said, "made_good")
+        self._caught_up = _moment(said, "caught_up")
         self._sign()
 
     def remember_run(self, at: int) -> None:
@@ -90,7 +90,7 @@ class LedgerLock(AbstractContextManager["LedgerLock"]):
             "pid": os.getpid(),
             "since": datetime.fromtimestamp(clock.time(), UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "last_run": self.last_run,
-            "made_good": self._caught_up,
+            "caught_up": self._caught_up,
         }
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)

@@ -80,7 +80,9 @@ class LedgerStore(Protocol):
     """The place of one ledger, which may not exist yet.
 
     The caller closes what it opens. Opening raises LedgerMismatchError for a file that is no ledger
-    of this version or belongs to another library, and LocalError if it cannot be used.
+    which this version knows or belongs to another library, and LocalError if it cannot be used. A
+    ledger of an older schema is upgraded when it is opened for writing or to be audited; readers
+    see it upgraded.
     """
 
     def exists(self) -> bool:
@@ -106,7 +108,8 @@ class LedgerStore(Protocol):
         """Open it for reading, also while another process writes it."""
 
     def audit(self) -> LedgerAudit:
-        """Open it for reading, to compare it with its library."""
+        """Open it for reading, to compare it with its library. Raises LedgerBusyError if it has to
+        be upgraded and somebody else holds it."""
 
     def scratch(self, identity: LibraryIdentity) -> Ledger:
         """A ledger to compare with and never to commit to: the existing one, which stays as it is,

@@ -403,4 +403,4 @@ def _run_record(found: Row[Any]) -> RunRecord:
 
 def offsets_of(run: Row[Any]) -> ClockOffsets:
     """How a run judged the service's clock, as far as differences are believed."""
-    return ClockOffsets(least=run.least_clock_offset, most=run.clock_offset).bounded()
+    return ClockOffsets(least=run.least_clock_offset, most=run.most_clock_offset).bounded()

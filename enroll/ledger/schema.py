@@ -1,4 +1,4 @@
-"""The tables of a ledger. A change here is a new SCHEMA_VERSION."""
+"""The tables of a ledger. A change here is a new SCHEMA_VERSION, and a step in `upgrades`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 11
-"""Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
+SCHEMA_VERSION = 1
+"""Kept in SQLite's `user_version`. `tests/ledgers/schema_1.sql` holds what each number means."""
 
-APPLICATION_ID = 0x656E726C
-"""Kept in SQLite's `application_id`: "enrl", so that `file` and we know a ledger by its head."""
+APPLICATION_ID = 0x656E726F
+"""Kept in SQLite's `application_id`: "enro", so that `file` and we know a ledger by its head."""
+
+DEVELOPMENT_ID = 0x656E726C
+"""The `application_id` of the ledgers before 1.0, "enrl", whose schemas 1 to 11 were others."""
 
 metadata = MetaData()
 
@@ -43,8 +46,8 @@ library = Table(
     Column("host", Text, nullable=False),
     Column("group_id", Text, nullable=False),
     Column("add_time", Text, nullable=False),
-    Column("images", Text, key="photo_root", nullable=False),
-    Column("images_given", Boolean, key="photo_root_named", nullable=False),
+    Column("photo_root", Text, nullable=False),
+    Column("photo_root_named", Boolean, nullable=False),
     Column("began_empty", Boolean, nullable=False),
     Column("ceiling", Integer),
     Column("lag", Float),
@@ -228,12 +231,12 @@ run = Table(
     Column("send_as", Text, nullable=False),
     Column("settle_after", Float),
     Column("scan_mark", Text, nullable=False),
-    Column("photos_folder", Text, key="photo_root", nullable=False),
-    Column("photos_named", Boolean, key="photo_root_named", nullable=False),
+    Column("photo_root", Text, nullable=False),
+    Column("photo_root_named", Boolean, nullable=False),
     Column("files", JSON, nullable=False),
     Column("alive_at", BigInteger, nullable=False),
     Column("least_clock_offset", Float, nullable=False),
-    Column("clock_offset", Float, nullable=False),
+    Column("most_clock_offset", Float, nullable=False),
     Column("ended_at", BigInteger),
     Column("exit_code", Integer),
     Column("reason", Text),

@@ -124,7 +124,7 @@ class SqliteLedger(SqliteReader):
                 run=number,
                 alive_at=start.at,
                 least_clock_offset=offsets.least,
-                clock_offset=offsets.most,
+                most_clock_offset=offsets.most,
                 **start_columns(start),
             )
         )
@@ -394,7 +394,7 @@ _ALIVE = (
     .values(
         alive_at=bindparam("at"),
         least_clock_offset=bindparam("least"),
-        clock_offset=bindparam("most"),
+        most_clock_offset=bindparam("most"),
         pace=bindparam("how"),
     )
 )

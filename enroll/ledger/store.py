@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.queries import SqliteReader
 from enroll.ledger.records import LibraryIdentity, check_library
 from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.upgrades import check_version, schema_version, upgrade, upgraded_copy
 from enroll.ownership import make_folder
 
 SQLITE_HEAD = b"SQLite format 3\0"
@@ -77,17 +79,19 @@ class SqliteStore:
             ) from error
         application_id = int.from_bytes(head[68:72], "big")
         version = int.from_bytes(head[60:64], "big")
-        if not head.startswith(SQLITE_HEAD) or application_id != s.APPLICATION_ID:
+        if head.startswith(SQLITE_HEAD) and application_id == s.DEVELOPMENT_ID:
+            raise LedgerMismatchError(
+                f"The ledger {path} was made by a development version of enroll, before 1.0, which "
+                "this one does not read; it was not changed. Finish with the version that made it; "
+                "its `enroll export` writes what the ledger knows. Or name a new ledger with "
+                "--ledger, and fill it from the library with `enroll adopt`."
+            )
+        if not (head.startswith(SQLITE_HEAD) and application_id == s.APPLICATION_ID and version):
             raise LedgerMismatchError(
                 f"{path} is not a ledger of enroll; nothing in it was changed. Correct --ledger: "
                 "it names a ledger, or a file that does not exist yet, which `enroll run` creates."
             )
-        if version != s.SCHEMA_VERSION:
-            raise LedgerMismatchError(
-                f"The ledger {path} was written by another version of enroll (schema {version}; "
-                f"this one reads schema {s.SCHEMA_VERSION} only). Use the version that wrote it, "
-                "or name a new ledger with --ledger and fill it with `enroll adopt`."
-            )
+        check_version(path, version)
 
     def hold(self) -> LedgerLock:
         """The folder is made where it is missing."""
@@ -122,7 +126,14 @@ class SqliteStore:
         return self._opened(SqliteReader, _access_to_read(self._path))
 
     def audit(self) -> SqliteAudit:
+        """One of an older schema is upgraded first: what the command writes has to be seen here."""
         self.check()
+        connection = connect(self._path, _access_to_read(self._path))
+        with closing(SqliteReader(connection)):
+            is_older = schema_version(connection) < s.SCHEMA_VERSION
+        if is_older:
+            with self.hold():
+                self._opened(SqliteReader, Access.WRITE).close()
         return self._opened(SqliteAudit, _access_to_read(self._path))
 
     def scratch(self, identity: LibraryIdentity) -> SqliteLedger:
@@ -134,6 +145,12 @@ class SqliteStore:
     def _opened(self, kind: Callable[[Connection], R], access: Access) -> R:
         connection = connect(self._path, access)
         try:
+            version = schema_version(connection)
+            check_version(self._path, version)
+            if version < s.SCHEMA_VERSION and access is Access.WRITE:
+                upgrade(connection, self._path)
+            elif version < s.SCHEMA_VERSION:
+                connection = upgraded_copy(connection, self._path)
             return kind(connection)
         except EnrollError:
             connection.close()

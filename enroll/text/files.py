@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from enroll.errors import LocalError, UsageError
-from enroll.ownership import how_to_write
+from enroll.ownership import how_to_write, sync_folder
 
 _BLOCK = 1 << 20
 
@@ -53,7 +53,7 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
         if new.replaced:
             temporary.replace(path)
             temporary = None
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as exc:
         raise LocalError(
             f"{path} cannot be written: {exc.strerror or exc}; what was there before is "
@@ -101,18 +101,7 @@ def _same_bytes(new: Path, old: Path) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
-    # So that the new name survives a power cut. Not every system opens folders or syncs them;
-    # the content itself is safe by then.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-COMPANIONS = ("-wal", "-shm", "-journal", ".lock", ".new", ".saved")
+COMPANIONS = ("-wal", "-shm", "-journal", ".lock", ".new", ".saved", ".before-upgrade")
 """Suffixes of the files beside a ledger: SQLite's and enroll's."""
 
 _DATABASES = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
