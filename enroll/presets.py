@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from enroll.addresses import is_url
 from enroll.credentials import SECRET_NAMES
 from enroll.errors import UsageError
 from enroll.ownership import pasteable, why_untrusted
@@ -269,6 +270,6 @@ def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named
 
 
 def _below(folder: Path, value: Any) -> Any:
-    if not isinstance(value, str) or value in ("none", "-"):
+    if not isinstance(value, str) or value in ("none", "-") or is_url(value):
         return value
     return str(folder / Path(value).expanduser())

@@ -6,12 +6,13 @@ import hashlib
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from unicodedata import normalize
 
 import pytest
+from object_servers import ObjectServer, s3_server
 
 from enroll.model import FileContent, FileTimes, Status, Unusable
 from enroll.photos import PhotoCode, PhotoStore, open_store, read_photo
@@ -47,7 +48,7 @@ class Folder:
 
     def __init__(self, scratch: Path) -> None:
         self._root = scratch / "photos"
-        self._root.mkdir()
+        self._root.mkdir(parents=True)
         self.root = str(self._root)
 
     def put(self, name: str, content: bytes) -> None:
@@ -106,12 +107,50 @@ class Zip:
         self._write()
 
 
-ADAPTERS: dict[str, Callable[[Path], Backend]] = {"folder": Folder, "zip": Zip}
+class Bucket:
+    """A prefix in a bucket of S3; the server keeps its objects in a folder."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._bucket = scratch / "staff"
+        self._photos = Folder(self._bucket)
+        self.root = "s3://staff/photos"
+        self.put, self.remove, self.empty = (
+            self._photos.put,
+            self._photos.remove,
+            self._photos.empty,
+        )
+
+    def put_outside(self, content: bytes) -> str:
+        (self._bucket / "private.jpg").write_bytes(content)
+        return "../private.jpg"
+
+    def lose(self) -> None:
+        self._bucket.rename(self._bucket.with_name("deleted"))
+
+
+ADAPTERS: dict[str, Callable[[Path], Backend]] = {"folder": Folder, "zip": Zip, "s3": Bucket}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture(params=ADAPTERS)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return ADAPTERS[request.param](tmp_path)
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Backend]:
+    adapter = ADAPTERS[request.param]
+    if adapter is not Bucket:
+        yield adapter(tmp_path)
+        return
+    server = request.getfixturevalue("served")
+    for name, value in server.environ.items():
+        monkeypatch.setenv(name, value)
+    yield Bucket(server.folder)
+    for bucket in server.folder.iterdir():
+        shutil.rmtree(bucket)
 
 
 def known(store: PhotoStore, *images: str) -> list[tuple[int, ...]]:
@@ -205,6 +244,9 @@ def test_a_photo_that_changes_while_it_is_read_is_refused(backend: Backend, remo
             backend.remove("a.jpg")
         else:
             backend.put("a.jpg", OTHER)
+        if isinstance(backend, Bucket):  # an answer is of one version, whatever comes after it
+            assert photo.content() == PHOTO
+            return
         with pytest.raises(UnusableError) as caught:
             photo.content()
     assert caught.value.unusable.fault.code == PhotoCode.CHANGED

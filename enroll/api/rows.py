@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
+from enroll.addresses import path_of
 from enroll.errors import LedgerBusyError, LocalError, UsageError
 from enroll.manifest.scan import ANYWHERE
 from enroll.model import is_utf8
@@ -67,7 +68,7 @@ def manifest_of(
     another run has the file, and LocalError.
     """
     if isinstance(rows, str | os.PathLike):
-        yield Path(rows), images
+        yield path_of(rows), images
         return
     wanted = _rows_of(rows)
     if ledger is None:

@@ -22,6 +22,7 @@ from enroll.cli.command import (
 from enroll.cli.parameters import (
     AUTO,
     FILE,
+    FILE_OR_OBJECT,
     Delimiter,
     Member,
     Memory,
@@ -153,7 +154,7 @@ def session_settings(given: Mapping[str, Any], credentials: Path | None) -> dict
 
 # The manifest and its photos
 
-manifest = click.argument("manifest", type=FILE)
+manifest = click.argument("manifest", type=FILE_OR_OBJECT)
 
 list_options = together(
     option(
@@ -189,8 +190,9 @@ list_options = together(
 manifest_options = together(
     option(
         "--images",
-        type=FILE,
-        help="Base folder of relative photo paths, or a ZIP archive.  [default: as in this "
+        type=FILE_OR_OBJECT,
+        help="Base folder of relative photo paths, a ZIP archive, or a prefix in a bucket, such as "
+        "s3://bucket/prefix.  [default: as in this "
         "manifest's last run; for a new manifest as last given for this ledger, else its own "
         "folder]",
     ),

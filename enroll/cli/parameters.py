@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from enroll import allowed
+from enroll.addresses import is_url, path_of
 from enroll.allowed import (
     LEAST_MEMORY,
     RANGES,
@@ -33,16 +34,22 @@ AUTO = "auto"
 class File(click.Path):
     """A file's name, no longer than file names may be."""
 
-    def __init__(self, *, stdio: bool = False) -> None:
-        """With `stdio`, `-` means standard input or output."""
+    def __init__(self, *, stdio: bool = False, objects: bool = False) -> None:
+        """With `stdio`, `-` means standard input or output. With `objects` it may be an address in
+        a bucket."""
         super().__init__(path_type=Path)
         self._stdio = stdio
+        self._objects = objects
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "-" and not self._stdio:
             self.fail("- is not a file here: name one (./- is a file of that name).", param, ctx)
         if not str(value):  # which would be this folder, and a folder can be a manifest
             self.fail("the name is empty, as of a variable that is not set.", param, ctx)
+        if is_url(str(value)):
+            if not self._objects:
+                self.fail(f"{value} is in a bucket, and this has to be a file here.", param, ctx)
+            return path_of(value)
         path = Path(str(super().convert(value, param, ctx)))
         if wrong := wrong_path(path):
             self.fail(wrong, param, ctx)
@@ -50,6 +57,8 @@ class File(click.Path):
 
 
 FILE = File()
+
+FILE_OR_OBJECT = File(objects=True)
 
 
 class Member(click.Choice[E]):

@@ -329,9 +329,10 @@ def _note_photos(column: PhotoColumn) -> tuple[_InList | _Copied, _Noted]:
 
 def _can_be_addressed(column: PhotoColumn) -> bool:
     """Whether the list's text is the file's bytes, in lines."""
-    if column.source.is_converted or column.codec.lower() not in _LINE_BY_LINE:
+    source = column.source
+    if source.is_converted or source.is_copied or column.codec.lower() not in _LINE_BY_LINE:
         return False
-    with column.source.open() as content, column.source.path.open("rb") as file:
+    with source.open() as content, source.path.open("rb") as file:
         return content.read(BLOCK) == file.read(BLOCK)
 
 

@@ -8,6 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enroll.addresses import ObjectPath
 from enroll.errors import UsageError
 from enroll.manifest.header import FREE_TEXT, result_names, short_name
 from enroll.model import Entry, Row
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 def default_results_path(manifest: Path) -> Path:
     """The manifest's path with the suffix `.results.csv`: `staff.csv.gz` gives
-    `staff.results.csv`, and the folder `photos` gives `photos.results.csv` beside it."""
+    `staff.results.csv`, and the folder `photos` gives `photos.results.csv` beside it. Of one in a
+    bucket they are in the current folder."""
+    if isinstance(manifest, ObjectPath):
+        manifest = Path(manifest.name)
     if manifest.is_dir():
         folder = Path(os.path.realpath(manifest)) if manifest.name in ("", "..") else manifest
         return folder.with_name(f"{folder.name}.results.csv")

@@ -12,6 +12,7 @@ from pathlib import Path
 from zlib import crc32
 
 from enroll import clock
+from enroll.addresses import ObjectPath, is_url, path_of
 from enroll.errors import EnrollError, LocalError, ShortageError, UsageError
 from enroll.ledger import (
     BlockList,
@@ -97,11 +98,11 @@ def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> Cho
         named = given != ANYWHERE
         found = chosen(store=open_store(resolved(given)), named=named, inherited=False)
     elif before is not None:
-        path, named = Path(before[0]), before[1]
+        path, named = path_of(before[0]), before[1]
         notes = [] if path == own else [f"Photos are read from {path}, as in the last run."]
         found = chosen(store=open_store(path), named=named, inherited=bool(notes), notes=notes)
-    elif last_named and Path(last_named) != own:
-        _refuse_two(manifest, own, Path(last_named))
+    elif last_named and path_of(last_named) != own:
+        _refuse_two(manifest, own, path_of(last_named))
         note = f"Photos are read from {last_named}, as named in an earlier run."
         store = open_store(last_named)
         found = chosen(store=store, named=True, inherited=True, notes=[note])
@@ -144,11 +145,14 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
             f"The photos' folder {root} is not a folder. Correct --images: it names the folder "
             "that relative photo paths start from."
         )
-    raise NoFolderError(f"The photos' folder {root} does not exist. Correct --images.")
+    kind = "bucket of the photos," if is_url(root) else "photos' folder"
+    raise NoFolderError(f"The {kind} {root} does not exist. Correct --images.")
 
 
 def resolved(folder: Path) -> Path:
-    """A folder's path without links; unchanged where links form a circle."""
+    """A folder's path without links; unchanged where links form a circle, and for an address."""
+    if isinstance(folder, ObjectPath):
+        return folder
     return Path(os.path.realpath(folder))
 
 

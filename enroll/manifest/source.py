@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from enroll import clock
+from enroll.addresses import ObjectPath
 from enroll.errors import ManifestError, TimeOverError
 from enroll.manifest.bounds import (
     MAX_LINE_LENGTH,
@@ -32,7 +33,7 @@ from enroll.manifest.bounds import (
 )
 from enroll.manifest.listing import PhotoListing, is_list
 from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
-from enroll.photos import PhotoStore, is_zip, open_store
+from enroll.photos import PhotoStore, is_zip, open_store, pieces_of
 from enroll.photos.zip_records import DamagedError, Member
 from enroll.photos.zipped import ZipStore
 from enroll.visible import path_text
@@ -67,6 +68,11 @@ class Source:
         return self._table is not None
 
     @property
+    def is_copied(self) -> bool:
+        """Whether the list itself was copied from an archive or a bucket."""
+        return self._copy is not None
+
+    @property
     def is_workbook(self) -> bool:
         """Whether the content is a workbook's sheet."""
         return isinstance(self._table, SheetCsv)
@@ -97,6 +103,10 @@ class Source:
         ManifestError when that is impossible, LocalError and TimeOverError.
         """
         with _mapped_errors(path):
+            if isinstance(path, ObjectPath) and is_list(path.name):
+                copy = _copy_of_object(path, until=until)
+                source = cls(path=path, sha256="", state=(0, 0), until=until, _copy=copy)
+                return source._of_list(sheet, id_from or ())
             store = _store_in(path)
             if store is None:
                 if not stat.S_ISREG(path.stat().st_mode):
@@ -197,6 +207,13 @@ class Source:
 def _store_in(path: Path) -> PhotoStore | None:
     """The photos in a folder or archive; None for any other file, such as a workbook, which is a
     ZIP archive, too. Raises ManifestError, LocalError and ShortageError."""
+    if isinstance(path, ObjectPath):
+        if is_zip(path):
+            raise ManifestError(
+                f"{path} is a ZIP archive in a bucket, which is not read there. Copy it to this "
+                "machine, or unpack it into the bucket."
+            )
+        return open_store(path)
     if path.is_dir():
         return open_store(os.path.realpath(path))
     if not (is_zip(path) and path.is_file()):
@@ -217,6 +234,23 @@ def _list_in(store: ZipStore, path: Path) -> Member | None:
     return store.archive.find(found[0])[0] if found else None
 
 
+def _copy_of_object(path: ObjectPath, *, until: float) -> ScratchFile:
+    """A list in a bucket, in a file without a name: it is read more than once."""
+    copy = ScratchFile(path)
+    for piece in pieces_of(str(path)):
+        copy.write(piece)
+        _check_time(path.name, "read from the bucket", until)
+    return copy
+
+
+def _check_time(name: str, done: str, until: float) -> None:
+    if clock.monotonic() >= until:
+        raise TimeOverError(
+            f"--max-duration was over while {name} was being {done}; nothing was sent. Give it "
+            "more time."
+        )
+
+
 def _copy_of(store: ZipStore, member: Member, path: Path, *, until: float) -> ScratchFile:
     """A member of an archive, unpacked to a file without a name."""
     copy, crc, shown = ScratchFile(path), 0, path_text(member.name)
@@ -224,11 +258,7 @@ def _copy_of(store: ZipStore, member: Member, path: Path, *, until: float) -> Sc
         for piece in store.archive.unpack(member):
             copy.write(piece)
             crc = zlib.crc32(piece, crc)
-            if clock.monotonic() >= until:
-                raise TimeOverError(
-                    f"--max-duration was over while {shown} was being unpacked; nothing was sent. "
-                    "Give it more time."
-                )
+            _check_time(shown, "unpacked", until)
     except DamagedError as error:
         raise ManifestError(
             f"The list {shown} in {path} cannot be read: {error}. Copy or pack it again."

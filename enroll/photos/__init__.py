@@ -8,9 +8,10 @@ opens and decodes it, `picture` corrects colours, size and orientation, and `enc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from enroll.addresses import is_url
 from enroll.photos.alike import Outline, Picture, outline, read_picture, read_top
 from enroll.photos.bounds import BUDGET, give_back_memory, limit_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
@@ -50,6 +51,7 @@ __all__ = [
     "open_store",
     "open_stores",
     "outline",
+    "pieces_of",
     "prepare",
     "read_photo",
     "read_photos",
@@ -65,7 +67,19 @@ def open_stores(roots: Sequence[str]) -> AllPhotos:
     return AllPhotos(roots, open_store=open_store)
 
 
+def pieces_of(url: str) -> Iterator[bytes]:
+    """The bytes of an object at an address; see `enroll.photos.objects.pieces_of`."""
+    from enroll.photos import objects  # noqa: PLC0415 - an extra
+
+    return objects.pieces_of(url)
+
+
 def open_store(root: Path | str) -> PhotoStore:
-    """The photos below `root`, the absolute, resolved path of a folder or ZIP archive. It may be
-    missing, which `is_gone` says."""
+    """The photos below `root`, the address of a bucket or of a prefix in it, or the absolute,
+    resolved path of a folder or ZIP archive. It may be missing, which `is_gone` says. Raises
+    UsageError for an address where the extra `objects` is missing, or that cannot be used."""
+    if is_url(str(root)):
+        from enroll.photos.objects import ObjectStore  # noqa: PLC0415 - an extra
+
+        return ObjectStore(str(root))
     return ZipStore(root) if is_zip(root) else FolderStore(root)

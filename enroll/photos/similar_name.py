@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from itertools import islice
 from threading import Lock
 from unicodedata import is_normalized, normalize
@@ -54,10 +55,23 @@ def folded(name: str) -> str:
     return normalize("NFC", normalize("NFD", as_seen(name)).casefold())
 
 
+def _names_in(folder: str, most: int) -> list[str]:
+    with os.scandir(folder) as found:
+        return [one.name for one in islice(found, most)]
+
+
 class Listings:
     """The names in folders, by their form without case; for any thread."""
 
-    def __init__(self, *, folders: int = MOST_FOLDERS, names: int = MOST_NAMES) -> None:
+    def __init__(
+        self,
+        names_in: Callable[[str, int], Iterable[str]] = _names_in,
+        *,
+        folders: int = MOST_FOLDERS,
+        names: int = MOST_NAMES,
+    ) -> None:
+        """`names_in` gives at most so many names in a folder."""
+        self._names_in = names_in
         self._lock = Lock()
         self._folders: dict[str, dict[str, str]] = {}
         self._most_folders = folders
@@ -69,20 +83,16 @@ class Listings:
             if folder not in self._folders:
                 if self._left <= 0 or len(self._folders) >= self._most_folders:
                     return {}
-                self._folders[folder] = _list(folder, self._left)
+                self._folders[folder] = self._list(folder)
                 self._left -= len(self._folders[folder])
             return self._folders[folder]
 
-
-def _list(folder: str, most: int) -> dict[str, str]:
-    def names() -> dict[str, str]:
-        with os.scandir(folder) as found:
-            return {folded(one.name): one.name for one in islice(found, most)}
-
-    try:
-        return retry_on_shortage(names)
-    except OSError:
-        return {}
+    def _list(self, folder: str) -> dict[str, str]:
+        try:
+            found = retry_on_shortage(lambda: self._names_in(folder, self._left))
+        except Exception:  # noqa: BLE001  # whatever it is, the message just says less
+            return {}
+        return {folded(name): name for name in found}
 
 
 _LISTED = Listings()

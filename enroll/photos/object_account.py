@@ -1,0 +1,144 @@
+"""How a bucket is reached: credentials, endpoint and region, from where the cloud's own tools have
+them.
+
+obstore reads the environment, and asks the machine it runs on (instance, container and workload
+identities). What the AWS tools read besides is added here: the shared files of profiles. Nothing
+of it is kept anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from configparser import ConfigParser, Error
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enroll.errors import UsageError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+RETRIES = 4
+"""How often a request is sent again that the store refused for the moment, or did not answer."""
+
+RETRY_SECONDS = 30
+"""How long that may take in all."""
+
+CONNECT_SECONDS, READ_SECONDS = 5, 30
+"""How long is waited for a connection, and for the next bytes of an answer."""
+
+_OWN_KEYS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+"""Any of these says that the environment has the credentials."""
+
+_INDIRECT = ("role_arn", "sso_session", "sso_start_url", "credential_process")
+"""What a profile has that does not hold the keys itself."""
+
+
+def connect(bucket: str) -> ObjectStore:
+    """A client of a bucket, given as scheme and name; it asks nothing yet.
+
+    Raises UsageError without the extra `objects`, and where the settings cannot be used.
+    """
+    try:
+        from obstore.store import from_url  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise UsageError(
+            "Photos in a bucket need an extra: pip install 'enroll[objects]'."
+        ) from error
+    config: Any = (
+        _aws_config(os.environ) if bucket.startswith("s3:") else _google_config(os.environ)
+    )
+    endpoints = (config.get(name, "") for name in ("endpoint", "base_url"))
+    client: ClientConfig = {
+        "allow_http": any(one.startswith("http://") for one in endpoints)
+        or os.environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://")
+        or "AZURE_STORAGE_USE_EMULATOR" in os.environ,
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=READ_SECONDS),
+        "timeout": timedelta(seconds=10 * READ_SECONDS),
+    }
+    if authority := os.environ.get("AWS_CA_BUNDLE"):
+        client["root_certificate"] = _read(Path(authority), "AWS_CA_BUNDLE")
+    retry: RetryConfig = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+    try:
+        store: ObjectStore = from_url(
+            bucket, config=config, client_options=client, retry_config=retry
+        )
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{bucket} cannot be used: {why} Check the settings of the cloud's own tools, such as "
+            "credentials, region and endpoint in the environment."
+        ) from error
+    return store
+
+
+def _google_config(environ: Mapping[str, str]) -> dict[str, Any]:
+    emulator = environ.get("STORAGE_EMULATOR_HOST", "")
+    if not emulator:
+        return {}
+    url = emulator if "://" in emulator else f"http://{emulator}"
+    return {"base_url": url, "skip_signature": True}
+
+
+def _aws_config(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the environment does not say, from the profile's section of the shared files."""
+    name = environ.get("AWS_PROFILE", "default")
+    home = Path(environ.get("HOME") or "/").joinpath(".aws")
+    settings = _section(environ.get("AWS_CONFIG_FILE") or home / "config", name, prefixed=True)
+    keys = _section(environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials", name)
+    found = {**settings, **keys}
+    config: dict[str, Any] = {}
+    endpoint = (
+        environ.get("AWS_ENDPOINT_URL_S3")
+        or environ.get("AWS_ENDPOINT_URL")
+        or environ.get("AWS_ENDPOINT")
+        or found.get("endpoint_url")
+    )
+    if endpoint:
+        config["endpoint"] = endpoint
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or found.get("region")
+    if region:
+        config["region"] = region
+    if any(environ.get(one) for one in _OWN_KEYS):
+        return config
+    if "aws_access_key_id" in found:
+        config["access_key_id"] = found["aws_access_key_id"]
+        config["secret_access_key"] = found.get("aws_secret_access_key", "")
+        if token := found.get("aws_session_token"):
+            config["session_token"] = token
+    elif any(one in found for one in _INDIRECT):
+        raise UsageError(
+            f"The AWS profile {name!r} holds no keys itself. Put them into the environment first: "
+            f'eval "$(aws configure export-credentials --profile {name} --format env)"'
+        )
+    elif "AWS_PROFILE" in environ and not found:
+        raise UsageError(
+            f"There is no AWS profile {name!r} in {home}. Correct AWS_PROFILE, or run "
+            f"aws configure --profile {name}."
+        )
+    return config
+
+
+def _section(path: Path | str, name: str, *, prefixed: bool = False) -> dict[str, str]:
+    """A profile's settings in a shared file; none where there is no file or no such profile."""
+    section = f"profile {name}" if prefixed and name != "default" else name
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read(path, encoding="utf-8")
+    except (Error, UnicodeDecodeError) as error:
+        why = str(error).partition("\n")[0]
+        raise UsageError(f"{path} cannot be read: {why}. Correct it.") from error
+    return dict(parser[section]) if parser.has_section(section) else {}
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name} names {path}, which cannot be read: {error.strerror}.") from error
