@@ -81,7 +81,7 @@ class Nights:
             *("sync", "staff.csv", "--group-id", self.place.group_id, "--quiet"),
             *("--ledger", self.place.ledger, "--credentials", self.keys, "--grace", "0"),
             *("--results", self.state / "results.csv", "--summary", self.state / "staff.json"),
-            *("--metrics-file", self.metrics_file, "--settle-after", "0", "--timeout", "2"),
+            *("--metrics-file", self.metrics_file, "--settle-after", "0", "--timeout", "20"),
             *more,
         ]
 
