@@ -59,6 +59,20 @@ class EnrollError(Exception):
         return "\n".join(self.lines)
 
 
+_RUN = "enroll.run"
+
+
+def name_run(error: BaseException, run: int) -> None:
+    """Note the number of the run, or other command on record, that an exception ends."""
+    error.__dict__.setdefault(_RUN, run)
+
+
+def run_of(error: BaseException) -> int | None:
+    """The number that `name_run` has noted, None if it ends none."""
+    found: int | None = error.__dict__.get(_RUN)
+    return found
+
+
 class UsageError(EnrollError):
     """The command or its settings are wrong, or need a choice."""
 

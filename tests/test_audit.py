@@ -18,7 +18,7 @@ from real_command import Command, account_of
 
 from enroll import clock
 from enroll.commands.audit import AuditSettings, accept_pairs, audit
-from enroll.commands.audit_report import FINDING_COLUMNS, Audited, audited_lines, figures
+from enroll.commands.audit_report import FINDING_COLUMNS, Audited, audited_lines
 from enroll.commands.audit_search import FACES_A_COMMIT
 from enroll.errors import ExitCode, LedgerBusyError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes, Finding, FindingKind, Searched, read_ledger
@@ -111,7 +111,7 @@ def test_every_planted_fault_is_found_and_no_other(archive: Archive, tmp_path: P
     assert found.calls == {"group_list": 1, "search": 13}
     assert "Two photos of sw***1 and sw***2 are probably swapped" in told.text
     assert told.text.count("A photo of *** probably shows ***") == 1
-    assert figures(found)["misplaced"] == 1
+    assert found.figures()["misplaced"] == 1
     named = "\n".join(audited_lines(found, shown=True, file=None))
     assert named.count("The photo 5b.jpg of wrong probably shows right: ") == 1
     assert "double-1" not in told.text

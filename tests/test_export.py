@@ -19,7 +19,7 @@ from typing import Any
 import click
 import pytest
 
-from enroll.cli.terminal import printing
+from enroll.cli.printing import printing
 from enroll.errors import LocalError, UsageError
 from enroll.manifest.header import EXPORT_COLUMNS
 from enroll.manifest.manifest import open_manifest

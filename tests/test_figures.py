@@ -26,7 +26,8 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
 from enroll.report import publishing
 from enroll.report import summary as run_summary
-from enroll.report.figures import OF_COMMAND, OF_RUN, Figure
+from enroll.report.figures import OF_RUN
+from enroll.report.outcome import OF_COMMAND, Figure
 from enroll.sandbox import Sandbox
 from enroll.visible import path_text
 
@@ -410,7 +411,7 @@ def reference(start: str, end: str) -> str:
 
 
 def test_the_figures_of_the_reference_are_those_of_the_table() -> None:
-    lines = reference("### Figures for programs", "### Log lines").splitlines()
+    lines = reference("### Figures for programs", "The others have these").splitlines()
     cells = [line.split("|")[1] for line in lines if line.startswith("|")]
     documented = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(documented) == sorted(figure.name for figure in FIGURES if figure.in_json)

@@ -419,7 +419,8 @@ def test_a_library_is_audited_and_adopted_into_another_ledger(tmp_path: Path, bo
     assert tried.result.to_search == 2
     adopted = enroll.adopt(rows, images=archive.folder, **other)
     adopted.raise_for_status()
-    assert adopted.to_dict()["outcomes"] == {"adopted": 2}
+    outcomes = adopted.to_dict()["outcomes"]
+    assert {name: count for name, count in outcomes.items() if count} == {"adopted": 2}
 
 
 def without_credentials(reach: dict[str, Any]) -> dict[str, Any]:

@@ -24,24 +24,23 @@ from enroll.api.options import (
     run_settings,
     taken,
 )
-from enroll.api.reports import KeptRows, Outcome, RunReport, outcomes, report_of
+from enroll.api.reports import KeptRows, Outcome, RunReport, outcome_of, outcomes, report_of
 from enroll.api.rows import Rows, is_path, manifest_of
 from enroll.api.watching import OnProgress, OnRow, Watch
 from enroll.commands.plan import make_plan
 from enroll.commands.plan_report import Plan, plan_lines
 from enroll.commands.run import enroll_manifest
 from enroll.commands.run_closing import Report
-from enroll.commands.run_input import ledger_path
 from enroll.commands.sync import sync_manifest
 from enroll.commands.sync_compare import preview
 from enroll.commands.sync_guards import difference_lines, strange_lines
 from enroll.errors import ExitCode
 from enroll.ledger import read_ledger
 from enroll.model import Entry
-from enroll.report.figures import Command
+from enroll.report.figures import RunEnding
+from enroll.report.outcome import of_run_settings
 from enroll.report.summary import log_summary, summary_lines
 from enroll.settings import RunSettings, SyncSettings
-from enroll.visible import path_text
 
 
 def run(
@@ -153,12 +152,12 @@ def plan(
         tables = {"report": report, "orphans": orphans, "duplicates": duplicates}
         paths = {name: None if path is None else Path(path) for name, path in tables.items()}
         planned = _plan(wanted, full=full, **paths)
-    return Outcome(
-        exit_code=ExitCode.DONE,
-        text="\n".join(plan_lines(planned)),
-        result=planned,
-        figures=_plan_figures(planned),
-    )
+        return outcome_of(
+            of_run_settings(wanted.settings, command="plan"),
+            planned,
+            text="\n".join(plan_lines(planned)),
+            started=wanted.began,
+        )
 
 
 S = TypeVar("S", bound=RunSettings)
@@ -250,20 +249,6 @@ def _plan(wanted: Wanted[Any], **given: Any) -> Plan:
     return make_plan(wanted.settings, rate=wanted.settings.rate, **given)
 
 
-def _plan_figures(planned: Plan) -> dict[str, Any]:
-    return {
-        "rows": planned.rows,
-        "due": planned.due,
-        "enrolled": planned.enrolled,
-        "not_sent": planned.faults.total(),
-        "errors": {str(code): count for (_, code), count in sorted(planned.faults.items())},
-        "calls": planned.calls,
-        "bytes": planned.content,
-        "call_seconds": round(planned.seconds, 3),
-        "in_doubt": planned.doubts,
-    }
-
-
 def _planned(wanted: Wanted[RunSettings]) -> RunReport:
     lines = plan_lines(_plan(wanted))
     return _dry_run(wanted, "\n".join(lines), counts=None)
@@ -281,23 +266,21 @@ def _compared(wanted: Wanted[SyncSettings], *, show_user_ids: bool) -> RunReport
 
 def _dry_run(wanted: Wanted[Any], text: str, *, counts: Mapping[str, int] | None) -> RunReport:
     settings = wanted.settings
-    named = settings.ledger or settings.group_id
-    ledger = ledger_path(settings) if named else None
+    about = of_run_settings(settings)
     rows: Callable[[], Iterator[Entry]] = partial(outcomes, settings)
     if wanted.in_memory:
         rows = KeptRows(rows())
     return RunReport(
         exit_code=ExitCode.DONE,
         text=text,
-        ledger=ledger,
+        ledger=about.ledger,
         dry_run=True,
-        _command=Command(
-            settings=settings,
+        _ending=RunEnding(
+            about=about,
             exit_code=ExitCode.DONE,
             message="",
             started=wanted.began,
             ended=clock.time(),
-            ledger=None if ledger is None else path_text(ledger),
             counts=counts,
         ),
         _rows=rows,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
+from enroll import clock
 from enroll.api.options import (
     AdoptOptions,
     AuditOptions,
@@ -24,22 +25,15 @@ from enroll.api.options import (
     session_values,
     taken,
 )
-from enroll.api.reports import Outcome
+from enroll.api.reports import E, Outcome, outcome_of
 from enroll.api.rows import Rows, is_path, manifest_of
 from enroll.api.watching import Answers
 from enroll.commands.adopt import AdoptSettings
 from enroll.commands.adopt import adopt as adopt_faces
 from enroll.commands.adopt_report import Adoption
-from enroll.commands.audit import (
-    Accepted,
-    AuditSettings,
-    accept_pairs,
-    accepted_figures,
-    check_files,
-)
+from enroll.commands.audit import Accepted, AuditSettings, accept_pairs
 from enroll.commands.audit import audit as audit_ledger
 from enroll.commands.audit_report import Audited
-from enroll.commands.audit_report import figures as audit_figures
 from enroll.commands.forget import ForgetSettings, Forgotten, Readmitted
 from enroll.commands.forget import forget as forget_people
 from enroll.commands.forget import readmit as readmit_people
@@ -50,6 +44,8 @@ from enroll.commands.resolve import resolve as resolve_doubt
 from enroll.commands.verify import Verified, VerifySettings
 from enroll.commands.verify import verify as verify_ledger
 from enroll.errors import ExitCode, UsageError
+from enroll.report.outcome import of_run_settings, of_session_settings
+from enroll.session.session import SessionSettings
 from enroll.settings import RunSettings
 
 UserIds: TypeAlias = "PathLike | Iterable[str]"
@@ -84,14 +80,8 @@ def verify(
         "differences": differences,
     }
     values, credentials = _session("verify", VerifySettings, given, credentials, settings)
-    answers = Answers(yes=not dry_run)
-    found = verify_ledger(VerifySettings(**values), reader(credentials), answers)
-    figures = {
-        "differences": {kind.value: count for kind, count in found.differences.items()},
-        "unchecked": found.unchecked,
-        "calls": {kind.value: count for kind, count in found.calls.items()},
-    }
-    return Outcome(exit_code=found.exit_code, text=answers.text, result=found, figures=figures)
+    wanted, answers = VerifySettings(**values), Answers(yes=not dry_run)
+    return _outcome(wanted, answers, lambda: verify_ledger(wanted, reader(credentials), answers))
 
 
 def audit(
@@ -126,15 +116,7 @@ def audit(
         }
         values, credentials = _session("audit", AuditSettings, given, credentials, settings)
         wanted, answers = AuditSettings(**values), Answers(yes=True)
-        check_files(wanted)
-        audited = audit_ledger(wanted, reader(credentials), answers)
-    return Outcome(
-        exit_code=audited.exit_code,
-        text=answers.text,
-        result=audited,
-        stop=audited.stop,
-        figures=audit_figures(audited),
-    )
+        return _outcome(wanted, answers, lambda: audit_ledger(wanted, reader(credentials), answers))
 
 
 def accept(
@@ -149,14 +131,9 @@ def accept(
     person. Held photos that wait for this are due again. Raises `EnrollError`.
     """
     values, _ = _session("audit", AuditSettings, {**options}, None, settings)
+    wanted = AuditSettings(**{**values, "accept": [_listed(people)]})
     answers = Answers(yes=True)
-    accepted = accept_pairs(AuditSettings(**{**values, "accept": [_listed(people)]}), answers)
-    return Outcome(
-        exit_code=accepted.exit_code,
-        text=answers.text,
-        result=accepted,
-        figures=accepted_figures(accepted),
-    )
+    return _outcome(wanted, answers, lambda: accept_pairs(wanted, answers))
 
 
 def adopt(
@@ -184,6 +161,7 @@ def adopt(
         "report": report,
         **options,
     }
+    began = clock.time()
     values = taken("adopt", settings, given, names=names_of(RunSettings, "score", "report"))
     of_settings = values.pop("credentials", None)
     credentials = of_settings if credentials is None else credentials
@@ -201,13 +179,8 @@ def adopt(
         )
         wanted = AdoptSettings(run=shared, dry_run=dry_run, **own)
         adopted = adopt_faces(wanted, reader(credentials), answers)
-    figures = {
-        **{name: getattr(adopted, name) for name in ("rows", "known", "invalid", "withheld")},
-        "outcomes": {one.value: count for one, count in adopted.outcomes.items()},
-        "surplus": adopted.surplus,
-        "unknown": adopted.unknown,
-    }
-    return Outcome(exit_code=adopted.exit_code, text=answers.text, result=adopted, figures=figures)
+        about = of_run_settings(shared, command="adopt")
+        return outcome_of(about, adopted, text=answers.text, started=began)
 
 
 def resolve(
@@ -233,10 +206,13 @@ def resolve(
     wanted = ResolveSettings(**{**values, "user_id": user_id, "token": token, "sha256": sha256})
     answers = Answers(yes=True)
     read = None if offline else reader(credentials)
-    resolved = resolve_doubt(wanted, read, announce=answers.connecting)
-    answers.say(resolved.sentence)
-    figures = {"asked": resolved.asked, "added": resolved.added}
-    return Outcome(exit_code=ExitCode.DONE, text=answers.text, result=resolved, figures=figures)
+
+    def act() -> Resolved:
+        resolved = resolve_doubt(wanted, read, announce=answers.connecting)
+        answers.say(resolved.sentence)
+        return resolved
+
+    return _outcome(wanted, answers, act)
 
 
 def remove(
@@ -270,12 +246,8 @@ def remove(
             "show_user_ids": show_user_ids,
         }
         values, credentials = _session("remove", RemoveSettings, given, credentials, settings)
-        answers = Answers(yes=not dry_run)
-        removed = remove_faces(RemoveSettings(**values), reader(credentials), answers)
-    chosen = removed.chosen
-    figures = {"chosen": chosen.faces, "gone": removed.gone, "unknown": removed.unknown}
-    code = removed.exit_code if removed.agreed else ExitCode.DONE
-    return Outcome(exit_code=code, text=answers.text, result=removed, figures=figures)
+        wanted, answers = RemoveSettings(**values), Answers(yes=not dry_run)
+        return _outcome(wanted, answers, lambda: remove_faces(wanted, reader(credentials), answers))
 
 
 def forget(
@@ -296,15 +268,10 @@ def forget(
     with _people(user_ids) as file:
         given = {**options, "user_ids": file, "show_user_ids": show_user_ids}
         values, credentials = _session("forget", ForgetSettings, given, credentials, settings)
-        answers = Answers(yes=not dry_run)
-        forgotten = forget_people(ForgetSettings(**values), reader(credentials), answers)
-    figures = {
-        "people": len(forgotten.people),
-        "gone": forgotten.gone,
-        "left": len(forgotten.left),
-    }
-    code = forgotten.exit_code if forgotten.agreed else ExitCode.DONE
-    return Outcome(exit_code=code, text=answers.text, result=forgotten, figures=figures)
+        wanted, answers = ForgetSettings(**values), Answers(yes=not dry_run)
+        return _outcome(
+            wanted, answers, lambda: forget_people(wanted, reader(credentials), answers)
+        )
 
 
 def readmit(
@@ -318,10 +285,18 @@ def readmit(
     call. The result's `others` were not forgotten. Raises `EnrollError`."""
     given = {**options, "show_user_ids": show_user_ids}
     values, _ = _session("forget", ForgetSettings, given, None, settings)
+    wanted = ForgetSettings(**{**values, "readmitted": _listed(user_ids)})
     answers = Answers(yes=True)
-    done = readmit_people(ForgetSettings(**{**values, "readmitted": _listed(user_ids)}), answers)
-    figures = {"people": len(done.people), "others": len(done.others)}
-    return Outcome(exit_code=ExitCode.DONE, text=answers.text, result=done, figures=figures)
+    return _outcome(wanted, answers, lambda: readmit_people(wanted, answers))
+
+
+def _outcome(settings: SessionSettings, answers: Answers, act: Callable[[], E]) -> Outcome[E]:
+    """Carry out a command on an existing ledger. One whose question was answered with no was only
+    tried, so it is done."""
+    began, about = clock.time(), of_session_settings(settings)
+    result = act()
+    code = ExitCode.DONE if result.exit_code is ExitCode.INTERRUPTED else None
+    return outcome_of(about, result, text=answers.text, started=began, exit_code=code)
 
 
 def _session(

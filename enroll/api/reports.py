@@ -20,12 +20,13 @@ from enroll.manifest.manifest import open_manifest
 from enroll.manifest.results import message_of
 from enroll.manifest.scan import CHUNK_ROWS, choose_photo_store
 from enroll.model import Entry, Status
-from enroll.report.figures import Command, as_json
-from enroll.report.publishing import command_message
+from enroll.report.figures import RunEnding, in_json
+from enroll.report.outcome import About, Ended, figures_of
+from enroll.report.publishing import run_ending
 from enroll.settings import RunSettings, find_ledger
-from enroll.visible import path_text
 
 R = TypeVar("R")
+E = TypeVar("E", bound=Ended)
 
 
 class NotDoneError(EnrollError):
@@ -43,8 +44,8 @@ class NotDoneError(EnrollError):
 class Outcome(Generic[R]):
     """How a command ended: its exit code, what it would have printed (`text`), and its `result`.
 
-    `stop` is what ended it early, None if nothing did. `figures` are the numbers of `to_dict`.
-    `print(outcome)` shows the text.
+    `stop` is what ended it early, None if nothing did. `figures` are what the command prints with
+    `--json`. `print(outcome)` shows the text.
     """
 
     exit_code: ExitCode
@@ -57,8 +58,9 @@ class Outcome(Generic[R]):
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Its figures as plain values, without anything that names a person."""
-        return {"exit_code": int(self.exit_code), "reason": self.exit_code.name, **self.figures}
+        """Its figures as plain values, without anything that names a person: the object that the
+        command prints with `--json`."""
+        return dict(self.figures)
 
     def raise_for_status(self) -> None:
         """Raise what stopped it, or `NotDoneError` if the exit code is not 0."""
@@ -83,7 +85,7 @@ class RunReport:
     results: Path | None = None
     dry_run: bool = False
     stop: EnrollError | None = None
-    _command: Command = field(repr=False)
+    _ending: RunEnding = field(repr=False)
     _rows: Callable[[], Iterator[Entry]] = field(repr=False)
 
     def __str__(self) -> str:
@@ -99,9 +101,8 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures of `--summary` with the names that they have there, as values that fit into
-        JSON; no user id and no photo's path. Times are UNIX seconds, durations seconds."""
-        figures: dict[str, Any] = json.loads(as_json(self._command))
-        return figures
+        JSON; no user id and no photo's path. Times are ISO 8601 in UTC, durations seconds."""
+        return in_json(self._ending)
 
     def raise_for_status(self) -> None:
         """Return if the run is done, with exit code 0. Raise what stopped it, else `NotDoneError`
@@ -122,6 +123,25 @@ def _why(report: RunReport) -> str:
     return figures["message"] or report.exit_code.name
 
 
+def outcome_of(
+    about: About,
+    result: E,
+    *,
+    text: str,
+    started: float,
+    exit_code: ExitCode | None = None,
+) -> Outcome[E]:
+    """The outcome of a command that has ended. `started` is UNIX seconds; `exit_code` takes the
+    place of the result's."""
+    return Outcome(
+        exit_code=result.exit_code if exit_code is None else exit_code,
+        text=text,
+        result=result,
+        stop=result.stop,
+        figures=figures_of(about, result, started=started, exit_code=exit_code),
+    )
+
+
 def report_of(
     report: Report,
     settings: RunSettings,
@@ -139,15 +159,7 @@ def report_of(
         run=report.place.run,
         results=report.results,
         stop=report.ended.stop,
-        _command=Command(
-            settings=settings,
-            exit_code=report.exit_code,
-            message=command_message(report),
-            started=started,
-            ended=ended,
-            ledger=path_text(report.place.ledger),
-            report=report,
-        ),
+        _ending=run_ending(settings, report, started=started, ended=ended),
         _rows=rows,
     )
 

@@ -17,8 +17,9 @@ import click
 
 from enroll import __version__
 from enroll.cli.command import CommandGroup
+from enroll.cli.printing import Figures
 from enroll.cli.signals import Interrupted, SignalDesk
-from enroll.errors import EnrollError, ExitCode, ShortageError
+from enroll.errors import EnrollError, ExitCode, ShortageError, name_run, run_of
 from enroll.resources import raise_file_limit, shortage_in
 from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
 from enroll.text.wording import say_aside
@@ -134,16 +135,25 @@ def _ready_streams() -> None:
 
 def exit_code_of(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name (by default the process's); returns its exit code."""
+    Figures.current = None
     try:
         code = cli.main(arguments, standalone_mode=False)
         return int(code or ExitCode.DONE)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except (click.ClickException, click.Abort, Interrupted, EnrollError) as error:
-        return _complain(_early_signal() or _shortage(error) or error)
+        return _complain(_cause(error) or error)
     except Exception as error:  # noqa: BLE001  # a bug: one sentence, and the traceback in a file
-        told = _early_signal() or _shortage(error)
+        told = _cause(error)
         return _confess(error) if told is None else _complain(told)
+
+
+def _cause(error: BaseException) -> Interrupted | ShortageError | None:
+    """What has caused an error, if that is what is to be said."""
+    cause = _early_signal() or _shortage(error)
+    if cause is not None and (run := run_of(error)) is not None:
+        name_run(cause, run)
+    return cause
 
 
 def _early_signal() -> Interrupted | None:
@@ -167,20 +177,31 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
     if isinstance(error, click.Abort):
         # From click: Ctrl-C outside of a question, when a call may have been made.
         interrupted = isinstance(error.__cause__, KeyboardInterrupt)
-        return _tell("Interrupted." if interrupted else "Nothing was done.", ExitCode.INTERRUPTED)
+        said = "Interrupted." if interrupted else "Nothing was done."
+        _publish(error.__cause__ or error, ExitCode.INTERRUPTED, said)
+        return _tell(said, ExitCode.INTERRUPTED)
     if isinstance(error, Interrupted):
+        _publish(error, error.exit_code)
         return _tell(str(error), error.exit_code)
     if isinstance(error, EnrollError):
+        _publish(error, error.exit_code)
         sentence, *further = error.lines
         return _tell(str(error), error.exit_code, shown=[f"Error: {sentence}", *further])
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         _say(*error.format_message().split("\n"))  # `enroll` or `enroll library` alone: the help
         return ExitCode.USAGE
     message = error.format_message()
+    _publish(error, ExitCode.USAGE, message)
     shown = [f"Error: {message}"]
     if isinstance(error, click.UsageError) and error.ctx is not None:
         shown.append(f"`{error.ctx.command_path} --help` lists the options.")
     return _tell(message, ExitCode.USAGE, shown=shown)
+
+
+def _publish(error: BaseException, code: int, message: str | None = None) -> None:
+    """Publish that an error has ended the command, if it publishes figures."""
+    if Figures.current is not None:
+        Figures.current.fail(error, ExitCode(code), message)
 
 
 def _tell(message: str, code: int, *, shown: Sequence[str] = ()) -> int:
@@ -207,6 +228,7 @@ def _confess(error: Exception) -> int:
         f"This is a bug in enroll {__version__} ({type(error).__name__}). What is on record is "
         f"safe: run the same command again to continue. Please report it with {kept or above}."
     )
+    _publish(error, ExitCode.BUG)
     if not log_error(message, ExitCode.BUG, **{TRACEBACK: lines}):
         shown = [] if kept and sys.stderr.isatty() else lines.splitlines()
         _say(*shown, f"Error: {message}")

@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from click.types import OptionHelpExtra
 
 from enroll.allowed import wrong_text
 from enroll.cli.parameters import Number
+from enroll.cli.printing import Figures
 from enroll.credentials import credentials_files
 from enroll.errors import EnrollError
 from enroll.errors import UsageError as EnrollUsageError
@@ -155,6 +156,7 @@ class SettingsCommand(_Helpful):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
+        self._begin_figures(ctx, given)
         try:
             rest = super().parse_args(ctx, args)
             for parameter in self.params:
@@ -171,7 +173,16 @@ class SettingsCommand(_Helpful):
                     message = f"{error.message} (from {origin})"
                     raise click.BadParameter(message, ctx=ctx, param=error.param) from error
             raise
+        if Figures.current is not None:
+            Figures.current.printed = bool(ctx.params.get("as_json"))
         return rest
+
+    def _begin_figures(self, ctx: click.Context, args: Sequence[str]) -> None:
+        """Let wrong options be reported as JSON, too, to whoever asks for it with `args`."""
+        if any(parameter.name == "as_json" for parameter in self.params):
+            above = ctx.parent.info_name if ctx.parent is not None and ctx.parent.parent else ""
+            words = f"{above} {self.name}".strip()
+            Figures.current = Figures(words, printed="--json" in args)
 
     def _settle_log_format(self, args: list[str]) -> None:
         """Choose the format of log lines even if the options are wrong, because the error is logged

@@ -42,8 +42,9 @@ from enroll.cli.parameters import (
     error_code,
     pairs,
 )
+from enroll.cli.printing import Figures, printing
 from enroll.cli.signals import SignalDesk
-from enroll.cli.terminal import credentials_reader, printing, tame_pillow
+from enroll.cli.terminal import credentials_reader, tame_pillow
 from enroll.credentials import credentials_are_fixed
 from enroll.settings import CodeRule, Lookalikes, RunSettings, SyncSettings
 from enroll.text.logs import LastingStream, log, set_up
@@ -51,6 +52,7 @@ from enroll.text.wording import amount, as_shown, say
 from enroll.timetable import Timetable
 
 if TYPE_CHECKING:
+    from enroll.commands.plan_report import Plan
     from enroll.commands.run_closing import Report
 
 S = TypeVar("S", bound=RunSettings)
@@ -250,6 +252,8 @@ def _enrolling(
     help="Write the rows that have the same photo as others to this file (.csv, .xlsx, .jsonl or "
     ".parquet).",
 )
+@options.as_json
+@options.summary
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -260,23 +264,39 @@ def plan(
     report: Path | None,
     orphans: Path | None,
     duplicates: Path | None,
+    as_json: bool,
     **given: Any,
 ) -> int:
     """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report,
-    --orphans and --duplicates."""
+    --orphans, --duplicates and --summary."""
+    from enroll.report.outcome import check_summary, of_run_settings
+
+    SignalDesk()
     if full and given["sample"] is not None:
         raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
     settings = _settings(ctx, manifest, given, RunSettings)
     tables = {"report": report, "orphans": orphans, "duplicates": duplicates}
-    return _print_plan(settings, rate, full=full, **tables)
+    about, summary = of_run_settings(settings, command="plan"), given["summary"]
+    others = {f"the {name}": path for name, path in tables.items()}
+    check_summary(summary, settings, about, others=others)
+    figures = Figures.of(about, summary=summary)
+    planned = _planned(settings, rate, full=full, **tables)
+    if not as_json:
+        _print_plan(settings, planned)
+    return figures.end(planned)
 
 
-def _print_plan(settings: RunSettings, rate: float | Timetable | None, **given: Any) -> int:
+def _planned(settings: RunSettings, rate: float | Timetable | None, **given: Any) -> Plan:
     from enroll.commands.plan import make_plan
-    from enroll.commands.plan_report import plan_lines
 
     tame_pillow()
-    lines = plan_lines(make_plan(settings, rate=rate, **given))
+    return make_plan(settings, rate=rate, **given)
+
+
+def _print_plan(settings: RunSettings, planned: Plan) -> None:
+    from enroll.commands.plan_report import plan_lines
+
+    lines = plan_lines(planned)
     if settings.create_library:
         lines += [
             "",
@@ -284,7 +304,6 @@ def _print_plan(settings: RunSettings, rate: float | Timetable | None, **given: 
         ]
     with printing():
         say(*lines)
-    return 0
 
 
 _part = together(
@@ -312,7 +331,8 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     """
     settings = _settings(ctx, manifest, given, RunSettings)
     if dry_run:
-        return _print_plan(settings, given["rate"])
+        _print_plan(settings, _planned(settings, given["rate"]))
+        return 0
     desk = SignalDesk(holding=True)
     from enroll.commands.run import enroll_manifest
 

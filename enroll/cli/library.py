@@ -23,18 +23,18 @@ from enroll.cli.command import (
     together,
 )
 from enroll.cli.parameters import FILE, Number
+from enroll.cli.printing import Figures, printing
 from enroll.cli.signals import SignalDesk
-from enroll.cli.terminal import Terminal, credentials_reader, printing, tame_pillow
+from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
 from enroll.errors import UsageError
 from enroll.settings import CallSettings, default_ledger_path, known_ledger
-from enroll.text.wording import say, say_json
+from enroll.text.wording import say
 
 if TYPE_CHECKING:
     from enroll.session.account import Connection
 
 _account_options = together(options.config, options.endpoint, options.connection)
 _group_id = option("--group-id", required=True, metavar="ID", help="The library's group_id.")
-_as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.command(cls=SettingsCommand)
@@ -50,16 +50,17 @@ _as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object
 )
 @options.max_side
 @options.multi_oriented_detection
-@_as_json
+@options.as_json
 def who(photo: Path, as_json: bool, **given: Any) -> int:
     """Show the people that the library returns for PHOTO.
 
     Makes one call of search, and changes nothing. Without --ledger and without a ledger of the
     library, --group-id is needed.
     """
-    from enroll.commands.who import WhoSettings, who_json, who_lines
+    from enroll.commands.who import WhoSettings, who_lines
     from enroll.commands.who import who as search
     from enroll.ledger import ledger_at
+    from enroll.report.outcome import About
 
     credentials = given.pop("credentials")
     library = {name: given[name] for name in ("ledger", "endpoint", "group_id")}
@@ -69,13 +70,12 @@ def who(photo: Path, as_json: bool, **given: Any) -> int:
     tame_pillow()
     terminal = Terminal() if ledger is not None else Terminal(unnamed="default")
     settings = WhoSettings(photo=photo, **{**given, "ledger": ledger})
+    figures = Figures.of(About(command="who", **{**library, "ledger": ledger}))
     found = search(settings, credentials_reader(credentials), terminal.connecting)
-    with printing():
-        if as_json:
-            say_json(who_json(found))
-        else:
+    if not as_json:
+        with printing():
             say(*who_lines(found))
-    return found.exit_code
+    return figures.end(found)
 
 
 @click.command(cls=SettingsCommand)
@@ -92,7 +92,7 @@ def who(photo: Path, as_json: bool, **given: Any) -> int:
 )
 @options.yes
 @_account_options
-@_as_json
+@options.as_json
 def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
     """Test whether an account behaves as enroll expects.
 
@@ -101,7 +101,8 @@ def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
     """
     from enroll.cli.rehearsal import nobody, portrait
     from enroll.commands.probe import ProbeSettings, probe_account
-    from enroll.commands.probe_report import probe_json, probe_lines, write_profile
+    from enroll.commands.probe_report import probe_lines, write_profile
+    from enroll.report.outcome import About
     from enroll.text.files import InUse, Output, check_new_file
 
     credentials = given.pop("credentials")
@@ -114,18 +115,17 @@ def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
             files["the portrait"] = settings.portrait
         output = Output(path=profile, option="--profile", content="a profile")
         check_new_file(output, InUse(ledger=None, files=files))
+    figures = Figures.of(About(command="probe", endpoint=settings.endpoint))
     terminal = _ProbeTerminal(desk, yes=yes, silent=as_json)
     report = probe_account(settings, credentials_reader(credentials), terminal)
     if report is None:
         raise click.Abort
-    with printing():
-        if as_json:
-            say_json(probe_json(report))
-        else:
+    if not as_json:
+        with printing():
             say(*probe_lines(report), wrap=False)  # a table that is wider than 80 columns
     if profile is not None:
         write_profile(report, profile)
-    return report.exit_code
+    return figures.end(report)
 
 
 class _ProbeTerminal(Terminal):
@@ -145,7 +145,7 @@ def library() -> None:
 
 @library.command("list", cls=SettingsCommand)
 @_account_options
-@_as_json
+@options.as_json
 def list_(as_json: bool, **given: Any) -> int:
     """Show the account's libraries: group_id, name, model, creation time."""
     from enroll.session.account import list_libraries
@@ -154,10 +154,11 @@ def list_(as_json: bool, **given: Any) -> int:
     with _connect(given) as connection:
         found = list_libraries(connection)
     head = ("group_id", "group_name", "model_version", "add_time")
+    if as_json:
+        Figures.show({"libraries": [asdict(one) for one in found]})
+        return 0
     with printing():
-        if as_json:
-            say_json({"libraries": [asdict(one) for one in found]})
-        elif found:
+        if found:
             say(*columns([head, *(attrgetter(*head)(one) for one in found)]))
         else:
             say("The account has no library; `enroll library create` creates one.")
@@ -167,7 +168,7 @@ def list_(as_json: bool, **given: Any) -> int:
 @library.command(cls=SettingsCommand)
 @_group_id
 @_account_options
-@_as_json
+@options.as_json
 def show(group_id: str, as_json: bool, **given: Any) -> int:
     """Show one library: group_id, name, data, model, creation time."""
     from enroll.commands.library import describe_library
@@ -175,11 +176,11 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
 
     with _connect(given) as connection:
         found = asdict(describe_library(connection, group_id))
+    if as_json:
+        Figures.show(found)
+        return 0
     with printing():
-        if as_json:
-            say_json(found)
-        else:
-            say(*(line.rstrip() for line in facts(found.items())))
+        say(*(line.rstrip() for line in facts(found.items())))
     return 0
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,10 +22,15 @@ from enroll.cli.command import (
     together,
 )
 from enroll.cli.parameters import FILE, Number
+from enroll.cli.printing import Figures
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
 from enroll.credentials import has_credentials
 from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE, RunSettings
+
+if TYPE_CHECKING:
+    from enroll.report.outcome import Ended
+    from enroll.session.session import Prompt, SessionSettings
 
 _user_ids = command_line_option(
     "--user-ids",
@@ -33,14 +39,31 @@ _user_ids = command_line_option(
 )
 
 
-def _perform(kind: type[Any], act: Callable[..., Any], given: dict[str, Any]) -> int:
-    """Carry out a command on an existing ledger that asks first; returns its exit code."""
-    credentials, terminal = given.pop("credentials"), Terminal(yes=given.pop("yes"))
+def _perform(
+    kind: type[Any],
+    act: Callable[..., Ended],
+    given: dict[str, Any],
+    *,
+    as_json: bool = False,
+    summary: Path | None = None,
+) -> int:
+    """Carry out a command on an existing ledger, and publish its figures; returns its exit code."""
+    from enroll.report.outcome import of_session_settings
+
+    credentials = given.pop("credentials")
+    terminal = Terminal(yes=given.pop("yes", False), silent=as_json)
     SignalDesk()
     tame_pillow()
-    settings = kind(**options.session_settings(given, credentials))
-    code: int = act(settings, credentials_reader(credentials), terminal).exit_code
-    return code
+    settings = kind(**options.session_settings(given, credentials), summary=summary)
+    figures = Figures.of(of_session_settings(settings), summary=summary)
+    return figures.end(act(settings, credentials_reader(credentials), terminal))
+
+
+def _without_calls(
+    act: Callable[..., Ended], settings: SessionSettings, _: object, prompt: Prompt
+) -> Ended:
+    """Carry out what needs no credentials."""
+    return act(settings, prompt)
 
 
 @click.command(cls=SettingsCommand)
@@ -66,8 +89,10 @@ def _perform(kind: type[Any], act: Callable[..., Any], given: dict[str, Any]) ->
     type=FILE,
     help="Write the differences to this file (.csv, .xlsx, .jsonl or .parquet).",
 )
+@options.as_json
+@options.summary
 @options.yes
-def verify(**given: Any) -> int:
+def verify(as_json: bool, summary: Path | None, **given: Any) -> int:
     """Compare the ledger with the library.
 
     Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
@@ -75,7 +100,7 @@ def verify(**given: Any) -> int:
     from enroll.commands.verify import VerifySettings
     from enroll.commands.verify import verify as verify_ledger
 
-    return _perform(VerifySettings, verify_ledger, given)
+    return _perform(VerifySettings, verify_ledger, given, as_json=as_json, summary=summary)
 
 
 def _groups(
@@ -146,37 +171,29 @@ _judgement = together(
         type=FILE,
         help="Write the findings to this file (.csv, .xlsx, .jsonl or .parquet).",
     ),
-    option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-    named_option("--summary", type=FILE, help="Write the figures to this file, as JSON."),
+    options.as_json,
+    options.summary,
     options.show_user_ids,
     heading=options.OUTPUT,
 )
-def audit(as_json: bool, **given: Any) -> int:
+def audit(as_json: bool, summary: Path | None, **given: Any) -> int:
     """Search the library with each enrolled face: who is there twice, or under a wrong id?
 
     Searches with each face once, and later only with new ones. Shows what looks wrong, also what
     earlier audits have found, and changes nothing in the library.
     """
-    from enroll.commands.audit import AuditSettings, accept_pairs, accepted_figures, check_files
+    from enroll.commands.audit import AuditSettings, accept_pairs
     from enroll.commands.audit import audit as audit_ledger
-    from enroll.commands.audit_report import figures as figures_of
-    from enroll.report.outcome import Figures
 
     chosen = [given[name] for name in ("again", "of_run", "user_ids", "sample")]
     if given["accept"] and any(chosen):
         raise click.UsageError(
             "--accept makes no search. Give it without --again, --run, --user-ids and --sample."
         )
-    credentials, terminal = given.pop("credentials"), Terminal(silent=as_json)
-    SignalDesk()
-    tame_pillow()
-    settings = AuditSettings(**options.session_settings(given, credentials))
-    check_files(settings)
-    figures = Figures(summary=settings.summary, printed=as_json)
-    if settings.accept:
-        return figures.of(lambda: accept_pairs(settings, terminal), accepted_figures)
-    reader = credentials_reader(credentials)
-    return figures.of(lambda: audit_ledger(settings, reader, terminal), figures_of)
+    act: Callable[..., Ended] = audit_ledger
+    if given["accept"]:
+        act = partial(_without_calls, accept_pairs)
+    return _perform(AuditSettings, act, given, as_json=as_json, summary=summary)
 
 
 @click.command(cls=SettingsCommand)
@@ -199,6 +216,8 @@ def audit(as_json: bool, **given: Any) -> int:
     type=FILE,
     help="Write the rows that need review to this file (.csv, .xlsx, .jsonl or .parquet).",
 )
+@options.as_json
+@options.summary
 @command_line_option("--dry-run", is_flag=True, help="Only show what it takes; do not search.")
 def adopt(
     manifest: Path,
@@ -206,6 +225,8 @@ def adopt(
     score: float | None,
     report: Path | None,
     dry_run: bool,
+    as_json: bool,
+    summary: Path | None,
     **given: Any,
 ) -> int:
     """Record in a ledger the faces that the library already holds.
@@ -214,19 +235,26 @@ def adopt(
     """
     from enroll.commands.adopt import NO_GROUP_ID, AdoptSettings
     from enroll.commands.adopt import adopt as adopt_faces
+    from enroll.report.outcome import check_summary, of_run_settings
 
     if given["group_id"] is None:
         raise click.UsageError(NO_GROUP_ID)
     SignalDesk()
     tame_pillow()
     files = in_use(credentials, ca_bundle=given["ca_bundle"])
+    if summary is not None:
+        files["the summary"] = summary
     settings = AdoptSettings(
         run=RunSettings(manifest=manifest, in_use=files, **given),
         score=score,
         dry_run=dry_run,
         report=report,
     )
-    return adopt_faces(settings, credentials_reader(credentials), Terminal()).exit_code
+    about = of_run_settings(settings.run, command="adopt")
+    check_summary(summary, settings.run, about, others={"the report": report})
+    figures = Figures.of(about, summary=summary)
+    terminal = Terminal(silent=as_json)
+    return figures.end(adopt_faces(settings, credentials_reader(credentials), terminal))
 
 
 @click.command(cls=SettingsCommand)
@@ -331,7 +359,4 @@ def forget(**given: Any) -> int:
         raise click.UsageError("A user_id is empty. Correct it.")
     if not given["readmitted"]:
         return _perform(ForgetSettings, forget_people, given)
-    SignalDesk()
-    credentials, terminal = given.pop("credentials"), Terminal(yes=given.pop("yes"))
-    readmit(ForgetSettings(**options.session_settings(given, credentials)), terminal)
-    return 0
+    return _perform(ForgetSettings, partial(_without_calls, readmit), given)

@@ -13,7 +13,8 @@ import click
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, in_use, named_option, option
 from enroll.cli.parameters import FILE
-from enroll.cli.terminal import Terminal, printing
+from enroll.cli.printing import printing
+from enroll.cli.terminal import Terminal
 from enroll.errors import UsageError
 from enroll.text.wording import amount, counted, facts, option_pair, say
 

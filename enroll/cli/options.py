@@ -327,4 +327,15 @@ show_user_ids = option(
     help="Show user ids, photo paths and the service's messages in log and output.",
 )
 
+as_json = option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object instead of lines, however the command ends.",
+)
+
+summary = named_option(
+    "--summary", type=FILE, help="Write the command's figures to this file, as JSON."
+)
+
 yes = command_line_option("--yes", is_flag=True, help="Do not ask for confirmation.")

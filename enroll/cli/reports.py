@@ -16,16 +16,16 @@ from enroll.allowed import Range
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, in_use, option, together
 from enroll.cli.parameters import FILE, File, Member, Number, Time
+from enroll.cli.printing import Figures, printing
 from enroll.cli.signals import begin_line
-from enroll.cli.terminal import printing
 from enroll.model import Status
 from enroll.settings import Language, find_ledger
-from enroll.text.wording import amount, as_shown, say, say_json
+from enroll.text.wording import amount, as_shown, say
 
 
 @click.command(cls=SettingsCommand)
 @options.any_ledger
-@option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options.as_json
 @option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 def status(as_json: bool, watch: bool, **library: Any) -> int:
     """Show counts, errors and runs of a ledger; also during a run."""
@@ -37,7 +37,7 @@ def status(as_json: bool, watch: bool, **library: Any) -> int:
             found, holder = read_status(path)
             with printing():
                 if as_json:
-                    say_json(status_json(found, path, holder=holder))
+                    Figures.show(status_json(found, path, holder=holder))
                 elif watch:
                     lines = status_lines(found, path, holder=holder, watched=True)
                     click.clear()

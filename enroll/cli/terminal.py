@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from enroll import clock
 from enroll.cli.command import origins
+from enroll.cli.printing import printing
 from enroll.credentials import read_credentials
-from enroll.errors import LocalError, UsageError
+from enroll.errors import UsageError
 from enroll.model import Credentials
 from enroll.text.wording import account_lines, as_shown, say, say_aside
 
@@ -80,21 +80,6 @@ class Terminal:
 def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
     """Reads key and secret, from the environment or a file."""
     return lambda: read_credentials(path, os.environ)
-
-
-@contextmanager
-def printing() -> Iterator[None]:
-    """Around printing a command's answer. Raises LocalError if stdout cannot be written. If its
-    reader has gone, as in `enroll export - | head`, the command is done."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise click.exceptions.Exit(0) from None
-    except OSError as error:
-        raise LocalError(
-            f"Standard output cannot be written: {error.strerror}. Make room, or send it elsewhere."
-        ) from error
 
 
 def tame_pillow() -> None:

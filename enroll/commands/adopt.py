@@ -148,6 +148,7 @@ class _Work:
         )
         if self.settings.dry_run:
             self._count(adoption, photos, None)
+            self._count_calls(adoption)
             self.prompt.say(*opening_lines(adoption))
             return adoption
         start = replace(
@@ -159,6 +160,7 @@ class _Work:
             files=files_record({"the report": self.settings.report}),
         )
         with command_record(self.ledger, start, connection=self.caller.connection) as work:
+            adoption.run = work.run
             self._count(adoption, photos, work.run)
             self.prompt.say(*opening_lines(adoption))
             photo_search = PhotoSearch(group_id=run.group_id, store=store, send_as=run.send_as)
@@ -186,9 +188,13 @@ class _Work:
             if self.lock is not None:
                 self.lock.remember_run(work.began)  # what the ledger lacked has been taken in
             work.exit_code = adoption.exit_code
-        calls = self.caller.connection.tally.calls
-        self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))
+        self._count_calls(adoption)
+        self.prompt.say("", *adopted_lines(adoption, self.settings.report))
         return adoption
+
+    def _count_calls(self, adoption: Adoption) -> None:
+        tally = self.caller.connection.tally
+        adoption.calls, adoption.calls_refused = dict(tally.calls), tally.refused
 
     def _count(self, adoption: Adoption, photos: ChosenStore, run: int | None) -> None:
         """Compare the manifest with the ledger; choose the rows that may have a face in the

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 from enroll.commands.adopt_decisions import Decision, Outcome, OwnScore
-from enroll.errors import ExitCode
+from enroll.errors import EnrollError, ExitCode
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow
 from enroll.session.library_faces import ListedLibrary, faces_seen
+from enroll.session.tally import by_kind
 from enroll.text.tables import Table, free_text
 from enroll.text.wording import amount, counted, facts
 
@@ -48,7 +51,9 @@ class Adoption:
     people who were forgotten. `rows` are all others; `to_search` of them may have a face in the
     library and take a call each, and `outcomes` counts how these ended. `surplus` counts further
     copies of adopted faces, `unknown` the library's faces that the ledger still does not know,
-    `to_look_at` the rows that a person should look at.
+    `to_look_at` the rows that a person should look at. `run` is the command's number in the ledger,
+    None if nothing was recorded. `calls` were made; the account's limit refused `calls_refused` of
+    them.
     """
 
     ledger: Path
@@ -67,6 +72,11 @@ class Adoption:
     unknown: int = 0
     to_look_at: int = 0
     own: OwnScore | None = None
+    run: int | None = None
+    calls: Mapping[CallKind, int] = field(default_factory=dict)
+    calls_refused: int = 0
+
+    stop: ClassVar[EnrollError | None] = None
 
     @property
     def finished(self) -> bool:
@@ -85,6 +95,20 @@ class Adoption:
         well = self.outcomes[Outcome.ADOPTED] + self.outcomes[Outcome.KNOWN]
         plain = well == self.outcomes.total() and not self.surplus
         return ExitCode.DONE if plain else ExitCode.SOME_ROWS_FAILED
+
+    def figures(self) -> dict[str, Any]:
+        """The adoption in numbers."""
+        counted = ("rows", "known", "invalid", "withheld", "to_search", "surplus", "unknown")
+        return {
+            "run": self.run,
+            "seen": self.listed.faces,
+            "listed_whole": self.listed.whole,
+            **{name: getattr(self, name) for name in counted},
+            "outcomes": {one.value: self.outcomes[one] for one in Outcome},
+            "to_review": self.to_look_at,
+            "calls": by_kind(self.calls),
+            "calls_refused": self.calls_refused,
+        }
 
 
 class Remarks:
@@ -152,7 +176,7 @@ def opening_lines(adoption: Adoption) -> list[str]:
     return lines
 
 
-def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | None) -> list[str]:
+def adopted_lines(adoption: Adoption, report: Path | None) -> list[str]:
     """The lines at the end."""
     shown = {one: adoption.outcomes[one] for one in Outcome if adoption.outcomes[one]}
     lines = counted(shown, MEANINGS) or [
@@ -182,5 +206,5 @@ def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | N
             "The adoption is not finished: run the same command again. Until then `enroll run` "
             "refuses the ledger."
         )
-    made = ", ".join(f"{count:,} {kind}" for kind, count in calls.items())
+    made = ", ".join(f"{count:,} {kind}" for kind, count in adoption.calls.items())
     return [*lines, f"Calls: {made}"]

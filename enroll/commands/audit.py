@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +12,7 @@ from enroll import clock
 from enroll.commands.audit_report import Audited, audited_lines, first_findings, write_findings
 from enroll.commands.audit_search import AuditSearch, photos_gone
 from enroll.errors import EnrollError, ExitCode, LocalError, ServiceError, UsageError
-from enroll.ledger import Ledger, ledger_at
+from enroll.ledger import Ledger
 from enroll.manifest.rules import read_user_ids
 from enroll.model import OPEN, Credentials, Status
 from enroll.photos import limit_memory, open_stores
@@ -25,7 +24,6 @@ from enroll.session.session import (
     Session,
     SessionSettings,
     changing,
-    check_outputs,
     command_record,
     command_start,
     hold_ledger,
@@ -34,7 +32,6 @@ from enroll.session.session import (
     run_defaults,
 )
 from enroll.settings import LOOKALIKE_SCORE, UNLIKE_SCORE, files_record
-from enroll.text.files import Output
 from enroll.text.logs import mask, several
 from enroll.text.wording import amount
 from enroll.visible import path_text
@@ -49,8 +46,8 @@ class AuditSettings(SessionSettings):
 
     Faces that no audit has searched with are chosen, with `again` all; only those that `of_run`
     enrolled, or of the people in the file `user_ids`; and of these `sample`, drawn at random.
-    `findings` is a table to write the findings to, `summary` a file for figures. `accept` are
-    groups of people who may look alike, which `accept_pairs` records.
+    `findings` is a table to write the findings to. `accept` are groups of people who may look
+    alike, which `accept_pairs` records.
     """
 
     command: ClassVar[str] = "audit"
@@ -63,18 +60,12 @@ class AuditSettings(SessionSettings):
     score: float = LOOKALIKE_SCORE
     unlike: float = UNLIKE_SCORE
     findings: Path | None = None
-    summary: Path | None = None
     accept: Sequence[Sequence[str]] = ()
     show_user_ids: bool = False
 
     @property
-    def outputs(self) -> Sequence[Output]:
-        named = [("--findings", self.findings, ""), ("--summary", self.summary, "JSON")]
-        return [
-            Output(path=path, option=option, content=content)
-            for option, path, content in named
-            if path is not None
-        ]
+    def tables(self) -> Mapping[str, Path | None]:
+        return {"--findings": self.findings}
 
     def record(self) -> dict[str, Any]:
         return {
@@ -96,13 +87,6 @@ class AuditSettings(SessionSettings):
                 "the user ids": self.user_ids,
             }
         )
-
-
-def check_files(settings: AuditSettings) -> None:
-    """Raise UsageError for a file that must not or cannot be written, and what opening the ledger
-    raises."""
-    with closing(ledger_at(settings.ledger).read()) as reader:
-        check_outputs(settings, reader)
 
 
 def audit(
@@ -249,8 +233,18 @@ class Accepted:
     known: int
     released: int
     waiting: Sequence[tuple[str, str]] = ()
+    run: int
     exit_code: ClassVar[ExitCode] = ExitCode.DONE
     stop: ClassVar[EnrollError | None] = None
+
+    def figures(self) -> dict[str, Any]:
+        """What was accepted, in numbers."""
+        return {
+            "run": self.run,
+            "accepted": self.pairs,
+            "accepted_before": self.known,
+            "released": self.released,
+        }
 
 
 def accept_pairs(settings: AuditSettings, prompt: Prompt) -> Accepted:
@@ -311,16 +305,8 @@ def _accept(groups: Sequence[Sequence[str]], ledger: Ledger, work: CommandRecord
         known=len(pairs & known),
         released=released,
         waiting=list(waiting),
+        run=work.run,
     )
-
-
-def accepted_figures(accepted: Accepted) -> dict[str, Any]:
-    """What was accepted, in numbers."""
-    return {
-        "accepted": accepted.pairs,
-        "accepted_before": accepted.known,
-        "released": accepted.released,
-    }
 
 
 def _accepted_lines(accepted: Accepted, *, shown: bool) -> Iterator[str]:

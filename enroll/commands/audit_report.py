@@ -12,11 +12,11 @@ from enroll.ledger import FindingKind, LedgerReader, Pair, iso_time
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, Status
 from enroll.session.resemblance import explained
+from enroll.session.tally import by_kind
 from enroll.text.logs import mask
 from enroll.text.remedies import what_to_do
 from enroll.text.tables import Cell, Rule, free_text, new_table
 from enroll.text.wording import amount, columns, counted, facts
-from enroll.visible import path_text
 
 SHOWN = 10
 """How many findings are shown."""
@@ -124,6 +124,28 @@ class Audited:
         named |= {pair.finding.other_user_id for pair in self.findings}
         return len(named - {""})
 
+    def figures(self) -> dict[str, Any]:
+        """What it has done in numbers, without anything that names a person."""
+        together = explained(self.findings)
+        return {
+            "run": self.run,
+            "chosen": self.chosen,
+            "searched": self.searched,
+            "left": self.left,
+            "photos_gone": self.photos_gone,
+            "too_new": self.too_new,
+            "uncompared": self.uncompared,
+            "refused": dict(self.refused),
+            "in_doubt": self.in_doubt,
+            "not_audited": self.not_audited,
+            "findings": {kind.value: count for kind, count in self.counts.items()},
+            "people": self.people,
+            "swapped": len(together.swapped),
+            "misplaced": len(together.misplaced),
+            "calls": by_kind(self.calls),
+            "calls_refused": self.calls_refused,
+        }
+
 
 def first_findings(ledger: LedgerReader) -> list[Pair]:
     """The current findings by kind, the first `MOST_READ` of each."""
@@ -165,35 +187,6 @@ def _cells(pair: Pair) -> list[Cell]:
 
 def _score(pair: Pair) -> str:
     return "" if pair.finding.score is None else f"{pair.finding.score:g}"
-
-
-# Figures for programs
-
-
-def figures(audited: Audited) -> dict[str, Any]:
-    """What an audit has done in numbers, without anything that names a person."""
-    together = explained(audited.findings)
-    return {
-        "ledger": path_text(audited.ledger.absolute()),
-        "endpoint": audited.endpoint,
-        "group_id": audited.group_id,
-        "run": audited.run,
-        "chosen": audited.chosen,
-        "searched": audited.searched,
-        "left": audited.left,
-        "photos_gone": audited.photos_gone,
-        "too_new": audited.too_new,
-        "uncompared": audited.uncompared,
-        "refused": dict(audited.refused),
-        "in_doubt": audited.in_doubt,
-        "not_audited": audited.not_audited,
-        "findings": {kind.value: count for kind, count in audited.counts.items()},
-        "people": audited.people,
-        "swapped": len(together.swapped),
-        "misplaced": len(together.misplaced),
-        "calls": {kind.value: count for kind, count in audited.calls.items()},
-        "calls_refused": audited.calls_refused,
-    }
 
 
 # Lines

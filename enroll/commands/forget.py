@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import filterfalse, islice
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from enroll import clock
 from enroll.commands.forget_search import (
@@ -17,7 +17,7 @@ from enroll.commands.forget_search import (
     files_of,
     find_traces,
 )
-from enroll.errors import ExitCode, UsageError
+from enroll.errors import EnrollError, ExitCode, UsageError
 from enroll.ledger import Ledger, Target
 from enroll.manifest.rules import read_user_ids, user_id_fault
 from enroll.model import RESULTS, Credentials
@@ -95,8 +95,11 @@ class ForgetSettings(SessionSettings):
 class Forgotten:
     """The outcome: the `people`, those not completely forgotten in `left` with the reason, and
     `gone` deleted faces; `in_all` also counts those that earlier, interrupted commands deleted.
-    Nothing was done unless it was `agreed` to."""
+    Nothing was done unless it was `agreed` to. `run` is the command's number in the ledger."""
 
+    stop: ClassVar[EnrollError | None] = None
+
+    run: int
     people: Sequence[str] = ()
     gone: int = 0
     in_all: int = 0
@@ -109,6 +112,15 @@ class Forgotten:
         if not self.agreed:
             return ExitCode.INTERRUPTED
         return ExitCode.IN_DOUBT if self.left else ExitCode.DONE
+
+    def figures(self) -> dict[str, Any]:
+        """What was done, in numbers."""
+        return {
+            "run": self.run,
+            "people": len(self.people),
+            "gone": self.gone,
+            "left": len(self.left),
+        }
 
 
 def forget(
@@ -130,7 +142,7 @@ def forget(
             if not _agreed(session, ledger, people, alike):
                 prompt.say("Nothing was deleted, and nobody is withheld.")
                 work.decline()
-                return Forgotten(agreed=False)
+                return Forgotten(run=work.run, agreed=False)
             ledger.forgetting.block(people, at=work.began, run=work.run)
             ledger.commit()
             forgotten = _Forgetting(session, ledger, work, people).carry_out()
@@ -239,7 +251,7 @@ class _Forgetting:
             session.audit.refresh()  # else it keeps the file's old bytes in use
             ledger.forgetting.scrub(done, at=clock.now_ms())
         in_all = sum(ledger.forgetting.count_deleted(done).values())
-        return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
+        return Forgotten(run=self.work.run, people=self.people, gone=gone, in_all=in_all, left=left)
 
     def _delete(self, theirs: PeopleFaces) -> tuple[int, dict[str, str]]:
         """Delete all faces; returns how many are gone, and the people who may have some left."""
@@ -348,10 +360,19 @@ def _say_who_names_them(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readmitted:
-    """Who may be enrolled again, and who was not withheld."""
+    """Who may be enrolled again, and who was not withheld. `run` is the command's number in the
+    ledger."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.DONE
+    stop: ClassVar[EnrollError | None] = None
+
+    run: int
     people: Sequence[str]
     others: Sequence[str]
+
+    def figures(self) -> dict[str, Any]:
+        """What was done, in numbers."""
+        return {"run": self.run, "people": len(self.people), "others": len(self.others)}
 
 
 def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
@@ -376,4 +397,4 @@ def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
         prompt.say(f"No longer withheld: {settings.several(lifted)}. The next run enrolls them.")
     if others:
         prompt.say(f"Nothing to do, because not withheld: {settings.several(others)}.")
-    return Readmitted(people=lifted, others=others)
+    return Readmitted(run=work.run, people=lifted, others=others)

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from typing import Any, ClassVar
 
 from enroll.commands.plan_duplicates import DuplicateCounts, Duplicates
 from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_sizes import SizeCost, size_lines
+from enroll.errors import EnrollError, ExitCode
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.suspects import NONE
 from enroll.model import CallKind, Candidate, FaceMeasures, Fault, Status
 from enroll.photos import Glance, PhotoStore
 from enroll.runner.sample import Spread, likely_count
+from enroll.session.tally import by_kind
 from enroll.text.remedies import sentence, what_to_do
 from enroll.text.tables import Cell, Table, free_text
 from enroll.text.wording import (
@@ -149,6 +152,9 @@ class Plan(PlanCounts):
     duplicates: Duplicates | None = None
     duplicate_counts: DuplicateCounts | None = None
 
+    exit_code: ClassVar[ExitCode] = ExitCode.DONE
+    stop: ClassVar[EnrollError | None] = None
+
     @property
     def seconds(self) -> float:
         """How long the calls take at the rate."""
@@ -162,6 +168,39 @@ class Plan(PlanCounts):
         if self.ledger and not self.looked_at:
             return (CallKind.GROUP_LIST,)
         return (CallKind.GROUP_LIST, CallKind.LIST)
+
+    def figures(self) -> dict[str, Any]:
+        """The plan in numbers. With a sample, the bytes are estimated from it, and `errors` are
+        those of the rows that it drew and of rows whose photo is not looked at."""
+        drawn, content = self.drawn, float(self.content)
+        faults = self.faults
+        if drawn is not None:
+            content, _, _ = drawn.bytes_each.likely_sum(drawn.of)
+            faults = faults + drawn.faults
+        calls = Counter(self.opening)
+        calls[CallKind.ADD] = self.calls
+        calls[CallKind.SEARCH] = self.calls if self.searches else 0
+        duplicates = self.duplicate_counts
+        return {
+            "rows": self.rows,
+            "due": self.due,
+            "enrolled": self.enrolled,
+            "to_compare": self.to_read,
+            "not_sent": faults.total(),
+            "errors": {str(code): count for (_, code), count in sorted(faults.items())},
+            "doubtful": dict(self.doubtful if drawn is None else drawn.doubtful),
+            "sampled": None if drawn is None else drawn.size,
+            "in_doubt": self.doubts,
+            "user_data_changed": self.user_data_changed,
+            "gone": self.gone,
+            "shared_photos": self.shared,
+            "orphans": None if self.orphans is None else self.orphans.count,
+            "duplicates": None if duplicates is None else duplicates.shared + duplicates.repeated,
+            "calls": by_kind(calls),
+            "bytes": round(content),
+            "calls_per_second": self.rate.calls_per_second,
+            "call_seconds": round(self.seconds, 3),
+        }
 
 
 def plan_lines(plan: Plan) -> list[str]:

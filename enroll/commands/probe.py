@@ -9,16 +9,16 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from enroll.commands.probe_calls import MOST_CALLS, ProbeCalls, RawCall, as_jpeg, median, padded
 from enroll.commands.probe_facts import Prober
 from enroll.commands.probe_notes import Fact, Observed, Outcome
 from enroll.commands.probe_rules import Photos
-from enroll.errors import ExitCode, ServiceError, UsageError
+from enroll.errors import EnrollError, ExitCode, ServiceError, UsageError
 from enroll.facesearch.answers import LIBRARY_CODES
 from enroll.model import Answer, CallKind, Credentials, Library, Unusable, Verdict
 from enroll.photos import open_store, read_photo
@@ -80,6 +80,8 @@ class ProbeReport:
     its own library may still be there; empty if it was removed. `signal` interrupted it.
     """
 
+    stop: ClassVar[EnrollError | None] = None
+
     endpoint: str
     group_id: str
     facts: Sequence[Fact]
@@ -107,6 +109,21 @@ class ProbeReport:
         if self.count(Outcome.DIFFERS):
             return ExitCode.SOME_ROWS_FAILED
         return ExitCode.IN_DOUBT if self.count(Outcome.UNCHECKED) else ExitCode.DONE
+
+    def figures(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {
+            "endpoint": self.endpoint,
+            "group_id": self.group_id,
+            "time": self.time.isoformat(),
+            "calls": self.calls,
+            "holds": self.count(Outcome.HOLDS),
+            "differs": self.count(Outcome.DIFFERS),
+            "unchecked": self.count(Outcome.UNCHECKED),
+            "facts": [asdict(fact) for fact in self.facts],
+            "cleaned": list(self.cleaned),
+            "left": self.left,
+        }
 
 
 def probe_account(

@@ -1,4 +1,4 @@
-"""What `enroll probe` prints and writes: a table, JSON, and the profile for the stand-in."""
+"""What `enroll probe` prints and writes: a table, and the profile for the stand-in."""
 
 from __future__ import annotations
 
@@ -37,23 +37,6 @@ def probe_lines(report: ProbeReport) -> Iterator[str]:
     if report.cleaned:
         yield f"Removed what earlier probes had left: {', '.join(report.cleaned)}."
     yield removal(report.group_id, report.left)
-
-
-def probe_json(report: ProbeReport) -> dict[str, Any]:
-    """The report for a program."""
-    return {
-        "endpoint": report.endpoint,
-        "group_id": report.group_id,
-        "time": report.time.isoformat(),
-        "exit_code": int(report.exit_code),
-        "calls": report.calls,
-        "holds": report.count(Outcome.HOLDS),
-        "differs": report.count(Outcome.DIFFERS),
-        "unchecked": report.count(Outcome.UNCHECKED),
-        "facts": [asdict(fact) for fact in report.facts],
-        "cleaned": list(report.cleaned),
-        "left": report.left,
-    }
 
 
 def profile_of(report: ProbeReport) -> dict[str, Any]:

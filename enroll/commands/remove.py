@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from enroll.errors import ExitCode, UsageError
+from enroll.errors import EnrollError, ExitCode, UsageError
 from enroll.ledger import Chosen, Deletions, Ledger, Target
 from enroll.manifest.rules import read_user_ids
 from enroll.model import Credentials
@@ -21,7 +21,6 @@ from enroll.session.session import (
     open_session,
 )
 from enroll.settings import files_record
-from enroll.text.files import Output
 from enroll.text.logs import mask, several
 from enroll.text.tables import new_table
 from enroll.text.wording import amount
@@ -51,8 +50,8 @@ class RemoveSettings(SessionSettings):
     show_user_ids: bool = False
 
     @property
-    def outputs(self) -> Sequence[Output]:
-        return () if self.list is None else [Output(path=self.list, option="--list")]
+    def tables(self) -> Mapping[str, Path | None]:
+        return {"--list": self.list}
 
     def record(self) -> dict[str, Any]:
         return {
@@ -68,8 +67,12 @@ class RemoveSettings(SessionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """How many faces were selected and how many are gone; for `unknown` ones it is not known."""
+    """How many faces were selected and how many are gone; for `unknown` ones it is not known. `run`
+    is the command's number in the ledger."""
 
+    stop: ClassVar[EnrollError | None] = None
+
+    run: int
     chosen: Chosen
     gone: int
     unknown: int
@@ -81,6 +84,15 @@ class Removed:
         if not self.agreed:
             return ExitCode.INTERRUPTED
         return ExitCode.IN_DOUBT if self.unknown or self.chosen.open else ExitCode.DONE
+
+    def figures(self) -> dict[str, Any]:
+        """What was deleted, in numbers."""
+        return {
+            "run": self.run,
+            "chosen": self.chosen.faces,
+            "gone": self.gone,
+            "unknown": self.unknown,
+        }
 
 
 def remove(
@@ -106,7 +118,7 @@ def remove(
             prompt.say(f"The deletion of {faces} by an earlier command is settled.")
         people = ledger.forgetting.as_known(people)
         chosen = _choose(settings, ledger.deletions, people)
-        removed = Removed(chosen=chosen, gone=0, unknown=left)
+        removed = Removed(run=work.run, chosen=chosen, gone=0, unknown=left)
         if settings.list is not None:
             _write_list(settings.list, ledger, work)
         prompt.say(*_unknown_lines(ledger, people, settings))
@@ -193,7 +205,7 @@ def _removed(
             f"{amount(unknown, 'face')} may still be there: the next command that changes the "
             "library finds out, and deletes what is left."
         )
-    return Removed(chosen=chosen, gone=gone, unknown=unknown + left)
+    return Removed(run=work.run, chosen=chosen, gone=gone, unknown=unknown + left)
 
 
 def _write_list(path: Path, ledger: Ledger, work: CommandRecord) -> None:

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from enroll import clock
-from enroll.errors import ServiceError, UsageError
+from enroll.errors import EnrollError, ExitCode, ServiceError, UsageError
 from enroll.expiry import settled_from
 from enroll.ledger import Changes, Ledger, shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, Status
@@ -53,11 +53,20 @@ class ResolveSettings(SessionSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """What was recorded. `asked`: the service was asked about the token, or the library was
-    searched for the face. `added`: the call in doubt was applied."""
+    searched for the face. `added`: the call in doubt was applied. `run` is the command's number in
+    the ledger."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.DONE
+    stop: ClassVar[EnrollError | None] = None
+
+    run: int
     face: FaceRecord
     asked: bool
     added: bool
+
+    def figures(self) -> dict[str, Any]:
+        """What was decided."""
+        return {"run": self.run, "asked": self.asked, "added": self.added}
 
     @property
     def sentence(self) -> str:
@@ -133,7 +142,7 @@ def _decide(
     gone = [] if token is None else [token]
     ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
     ledger.commit()
-    return Resolved(face=decided, asked=seen.asked, added=token is not None)
+    return Resolved(run=work.run, face=decided, asked=seen.asked, added=token is not None)
 
 
 def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:

@@ -19,7 +19,7 @@ from enroll.commands.sync_compare import (
     refuse_too_much,
 )
 from enroll.commands.sync_guards import too_many_held
-from enroll.errors import EnrollError, GuardError, ServiceError
+from enroll.errors import EnrollError, GuardError, ServiceError, name_run
 from enroll.ledger import Ledger, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
@@ -86,7 +86,8 @@ def _compare_on_record(
             manifest_sha256=given.manifest.sha256,
             scan_mark="" if last_scan is None else last_scan.fingerprint,
         )
-        with suppress(GuardError), command_record(ledger, start):
+        with suppress(GuardError), command_record(ledger, start) as refused:
+            name_run(error, refused.run)
             raise GuardError(error.masked) from None
         raise
     ledger.commit()

@@ -8,7 +8,7 @@ such copies and those on record are ever deleted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,8 +39,8 @@ from enroll.session.session import (
     changing,
     open_session,
 )
+from enroll.session.tally import by_kind
 from enroll.settings import files_record
-from enroll.text.files import Output
 from enroll.text.tables import free_text, maybe_table
 from enroll.text.wording import amount, counted, facts
 
@@ -71,10 +71,8 @@ class VerifySettings(SessionSettings):
     differences: Path | None = None
 
     @property
-    def outputs(self) -> Sequence[Output]:
-        if self.differences is None:
-            return ()
-        return [Output(path=self.differences, option="--differences")]
+    def tables(self) -> Mapping[str, Path | None]:
+        return {"--differences": self.differences}
 
     def record(self) -> dict[str, Any]:
         return {"remove_surplus": self.remove_surplus, "requeue_missing": self.requeue_missing}
@@ -90,8 +88,9 @@ class Verified:
 
     `seen` counts the faces of the library that were seen; `counts` are the ledger's entries by
     status, `differences` faces by kind, `unchecked` the faces of the ledger of which nothing is
-    known, `calls` those made so far. `stop` is what ended the looking early, None if nothing did:
-    then nothing is changed.
+    known. `calls` were made so far; the account's limit refused `calls_refused` of them. `run` is
+    the command's number in the ledger if it changed something. `stop` is what ended the looking
+    early, None if nothing did: then nothing is changed.
     """
 
     settings: VerifySettings
@@ -103,6 +102,8 @@ class Verified:
     differences: Counter[DifferenceKind]
     unchecked: int
     calls: Mapping[CallKind, int]
+    calls_refused: int
+    run: int | None = None
     stop: EnrollError | None = None
 
     @property
@@ -114,6 +115,19 @@ class Verified:
         if self.differences.total():
             return ExitCode.SOME_ROWS_FAILED
         return ExitCode.IN_DOUBT if self.unchecked else ExitCode.DONE
+
+    def figures(self) -> dict[str, Any]:
+        """The comparison in numbers."""
+        return {
+            "run": self.run,
+            "seen": self.seen,
+            "listed_whole": self.listed.whole,
+            "statuses": {one.value: self.counts.get(one, 0) for one in Status},
+            "differences": {kind.value: self.differences[kind] for kind in DifferenceKind},
+            "unchecked": self.unchecked,
+            "calls": by_kind(self.calls),
+            "calls_refused": self.calls_refused,
+        }
 
 
 def verify(
@@ -131,9 +145,10 @@ def verify(
             if table is not None:
                 table.write(map(_cells, _differences(session)))
         prompt.say(*_lines(found))
-        if found.stop is None and _change(session, found):
+        run = None if found.stop is not None else _change(session, found)
+        if run is not None:
             session.audit.refresh()
-            found = _compared(session, listed)
+            found = replace(_compared(session, listed), run=run)
             left = found.differences.total()
             prompt.say(f"{amount(left, 'difference')} left." if left else "No difference is left.")
         return found
@@ -200,7 +215,7 @@ def _differences(session: Session[VerifySettings]) -> Iterator[LibraryDifference
 
 
 def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verified:
-    audit = session.audit
+    audit, tally = session.audit, session.caller.connection.tally
     return Verified(
         settings=session.settings,
         endpoint=session.defaults.endpoint,
@@ -210,7 +225,8 @@ def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verifi
         counts=audit.status(runs=0).counts,
         differences=Counter(one.kind for one in _differences(session)),
         unchecked=audit.unseen_count(before=listed.began),
-        calls=session.caller.connection.tally.calls,
+        calls=dict(tally.calls),
+        calls_refused=tally.refused,
         stop=listed.stop,
     )
 
@@ -218,14 +234,15 @@ def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verifi
 # Changing
 
 
-def _change(session: Session[VerifySettings], found: Verified) -> bool:
-    """Do what the settings ask for and a person agrees to; whether anything may have changed."""
+def _change(session: Session[VerifySettings], found: Verified) -> int | None:
+    """Do what the settings ask for and a person agrees to; the run's number, None if nothing can
+    have changed."""
     settings = session.settings
     recorded, proved = _agreed_copies(session) if settings.remove_surplus else ({}, {})
     missing = found.differences[DifferenceKind.MISSING] if settings.requeue_missing else 0
     requeuing = missing and _agreed_to_requeue(session, missing)
     if not (recorded or proved or requeuing):
-        return False
+        return None
     with changing(session) as (ledger, work):
         if recorded or proved:
             _remove(session, ledger, work, recorded, proved)
@@ -234,7 +251,7 @@ def _change(session: Session[VerifySettings], found: Verified) -> bool:
                 session.audit, caller=session.caller, ledger=ledger, work=work
             )
             session.prompt.say(*_requeued_lines(requeued))
-    return True
+        return work.run
 
 
 def _agreed_copies(session: Session[VerifySettings]) -> tuple[dict[str, int], dict[str, int]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from enroll.errors import ExitCode, UsageError
+from enroll.errors import EnrollError, ExitCode, UsageError
 from enroll.facesearch import Call, FoundFace, candidates
 from enroll.facesearch.answers import PHOTO_CODES
 from enroll.ledger import (
@@ -92,6 +92,8 @@ class Resembling:
 class Who:
     """What the library returned, best first."""
 
+    stop: ClassVar[EnrollError | None] = None
+
     settings: WhoSettings
     endpoint: str
     group_id: str
@@ -106,6 +108,26 @@ class Who:
     def exit_code(self) -> ExitCode:
         """1 if it is nobody that the library knows, as `grep` has it."""
         return ExitCode.DONE if self.recognized else ExitCode.SOME_ROWS_FAILED
+
+    def figures(self) -> dict[str, Any]:
+        """The faces as plain values; `ledger` is null for a face that the ledger does not know, and
+        where there is none."""
+        return {
+            "photo": str(self.settings.photo),
+            "endpoint": self.endpoint,
+            "group_id": self.group_id,
+            "faces": [
+                {
+                    "user_id": one.found.user_id,
+                    "user_data": one.found.user_data,
+                    "score": one.found.score,
+                    "added": iso_time(one.add_time) or None,
+                    "face_token": one.found.face_token,
+                    "ledger": None if one.face is None else _json(one.face, one.image),
+                }
+                for one in self.faces
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,27 +285,6 @@ def who_lines(found: Who) -> Iterator[str]:
         yield f"No face scores {min(STRANGERS)} or more: it is probably none of these people."
     reached = ", ".join(f"{score} by one in {count:,}" for score, count in STRANGERS.items())
     yield f"How often strangers reach a score, among up to 100,000 faces: {reached}."
-
-
-def who_json(found: Who) -> dict[str, Any]:
-    """The same for a program; `ledger` is null for a face that the ledger does not know, and where
-    there is none."""
-    return {
-        "photo": str(found.settings.photo),
-        "endpoint": found.endpoint,
-        "group_id": found.group_id,
-        "faces": [
-            {
-                "user_id": one.found.user_id,
-                "user_data": one.found.user_data,
-                "score": one.found.score,
-                "added": iso_time(one.add_time) or None,
-                "face_token": one.found.face_token,
-                "ledger": None if one.face is None else _json(one.face, one.image),
-            }
-            for one in found.faces
-        ],
-    }
 
 
 def _json(face: FaceRecord, image: str) -> dict[str, Any]:

@@ -7,104 +7,27 @@ figure contains a user id or a photo's path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from enroll import __version__
 from enroll.commands.run_closing import Report
-from enroll.errors import ExitCode
 from enroll.ledger import FindingKind
-from enroll.model import CallKind, Status
-from enroll.session.tally import Latencies
-from enroll.settings import RunSettings
+from enroll.model import Status
+from enroll.report.outcome import OF_COMMAND, Ending, Figure, Value, plain
+from enroll.session.tally import Latencies, by_kind
 from enroll.text.wording import amount
-from enroll.visible import json_text, path_text
-
-Value = datetime | str | float | Mapping[str, int] | None
-"""A figure's value; None if it is not known."""
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Figure(Generic[T]):
-    """One figure of a `T`: either of a command that has ended, or of a run's report.
-
-    `name` is its key in JSON; without `in_json` only the log has it. `help` is the help text of the
-    metric `enroll_run_NAME`, or of `metric` in place of NAME; without `help` there is no metric.
-    Of a ledger, not of a run, it is `enroll_NAME` (`of_ledger`).
-    `label` is the second label of a mapping's numbers. `log` is its key in the log, where a
-    `sparse` figure omits zeros, and an `optional` one is omitted if it is unknown. `remark` words
-    it for the summary, given the number and whether the command is a sync; `urgent` remarks are
-    shown with --quiet, too.
-    """
-
-    name: str
-    value: Callable[[T], Value]
-    _: KW_ONLY
-    in_json: bool = True
-    help: str = ""
-    metric: str = ""
-    of_ledger: bool = False
-    label: str = ""
-    log: str = ""
-    sparse: bool = False
-    optional: bool = False
-    remark: Callable[[int, bool], str] | None = None
-    urgent: bool = False
+from enroll.visible import path_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A command that has ended. Times are UNIX seconds. `report` is None if no run was started, or
-    if it hit a bug; `counts` are then those of a refused difference."""
+class RunEnding(Ending):
+    """A run or sync that has ended. `report` is None if no run was started, or if it hit a bug;
+    `counts` are then those of a refused difference."""
 
-    settings: RunSettings
-    exit_code: ExitCode
-    message: str
-    started: float
-    ended: float
-    ledger: str | None
     report: Report | None = None
     counts: Mapping[str, int] | None = None
-
-
-OF_COMMAND: Sequence[Figure[Command]] = (
-    Figure(
-        "exit_code",
-        lambda command: int(command.exit_code),
-        help="How the last run ended, as in docs/exit-codes.md; 0 is done.",
-    ),
-    Figure("reason", lambda command: command.exit_code.name),
-    Figure("message", lambda command: command.message),
-    Figure(
-        "started",
-        lambda command: datetime.fromtimestamp(command.started, UTC),
-        help="When the last run was started.",
-        metric="start_timestamp_seconds",
-    ),
-    Figure(
-        "ended",
-        lambda command: datetime.fromtimestamp(command.ended, UTC),
-        help="When the last run ended.",
-        metric="end_timestamp_seconds",
-    ),
-    Figure(
-        "seconds",
-        lambda command: round(max(command.ended - command.started, 0.0), 3),
-        help="How long the last run took.",
-        metric="duration_seconds",
-    ),
-    Figure("version", lambda _: __version__),
-    Figure("manifest", lambda command: path_text(command.settings.manifest.absolute())),
-    Figure("group_id", lambda command: command.settings.group_id),
-    Figure("endpoint", lambda command: command.settings.endpoint),
-    Figure("ledger", lambda command: command.ledger),
-)
-"""Figures that are known for every command whose options could be used."""
 
 
 def _refused_share(run: Report) -> float:
@@ -129,7 +52,6 @@ def _tally(name: str, **shown: Any) -> Figure[Report]:
 
 OF_RUN: Sequence[Figure[Report]] = (
     Figure("library_created", lambda run: run.place.library.add_time),
-    Figure("run", lambda run: run.place.run),
     Figure("run_exit_code", lambda run: int(run.exit_code), in_json=False, log="exit_code"),
     Figure(
         "rows",
@@ -163,7 +85,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     ),
     Figure(
         "calls",
-        lambda run: {kind.value: run.ended.tally.calls[kind] for kind in CallKind},
+        lambda run: by_kind(run.ended.tally.calls),
         help="Calls that the last run made.",
         label="kind",
         log="calls",
@@ -377,21 +299,17 @@ def log_fields(report: Report) -> dict[str, Any]:
     return fields
 
 
-def figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
+def figures_of_run(ending: RunEnding) -> Iterator[tuple[Figure[Any], Value]]:
     """Every figure with its value."""
     for of_command in OF_COMMAND:
-        yield of_command, of_command.value(command)
+        yield of_command, of_command.value(ending)
     for figure in OF_RUN:
-        if command.report is not None:
-            yield figure, figure.value(command.report)
+        if ending.report is not None:
+            yield figure, figure.value(ending.report)
         else:
-            yield figure, command.counts if figure.name == "sync" else None
+            yield figure, ending.counts if figure.name == "sync" else None
 
 
-def as_json(command: Command) -> str:
-    """The figures as one object, times in ISO 8601 and UTC."""
-    known = {figure.name: value for figure, value in figures_of(command) if figure.in_json}
-    for name, value in known.items():
-        if isinstance(value, datetime):
-            known[name] = value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json_text(known, indent=2) + "\n"
+def in_json(ending: RunEnding) -> dict[str, Any]:
+    """The figures that `--summary` has."""
+    return plain(one for one in figures_of_run(ending) if one[0].in_json)

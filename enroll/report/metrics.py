@@ -8,8 +8,9 @@ from datetime import datetime
 
 from enroll.errors import ExitCode
 from enroll.model import CallKind
-from enroll.report.figures import Command, Value, figures_of
-from enroll.settings import RunSettings, host_of
+from enroll.report.figures import RunEnding, figures_of_run
+from enroll.report.outcome import About, Value
+from enroll.settings import host_of
 
 SUCCESS = frozenset({ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT})
 """Exit codes of a run that has gone through its whole manifest."""
@@ -28,15 +29,15 @@ _HELP = {
 }
 
 
-def metrics_text(command: Command, *, before: str = "") -> bytes:
-    """The metrics of a command that has ended, each labelled with the endpoint's `host` and the
+def metrics_text(ending: RunEnding, *, before: str = "") -> bytes:
+    """The metrics of a run that has ended, each labelled with the endpoint's `host` and the
     library's `group_id`; unknown figures are left out.
 
     `before` are the metrics of this library that were written before: the last success and the
     last progress are kept.
     """
-    metrics = _Metrics(command.settings)
-    for figure, value in figures_of(command):
+    metrics = _Metrics(ending.about)
+    for figure, value in figures_of_run(ending):
         if not figure.help or value is None:
             continue
         for labelled, number in _numbers(value).items():
@@ -44,31 +45,31 @@ def metrics_text(command: Command, *, before: str = "") -> bytes:
             name = f"enroll_{of_run}{figure.metric or figure.name}"
             metrics.put(name, figure.help, number, **({figure.label: labelled} if labelled else {}))
     metrics.put(IN_PROGRESS, _HELP[IN_PROGRESS], 0)
-    if command.exit_code in SUCCESS:
-        metrics.put(LAST_SUCCESS, _HELP[LAST_SUCCESS], command.ended)
+    if ending.exit_code in SUCCESS:
+        metrics.put(LAST_SUCCESS, _HELP[LAST_SUCCESS], ending.ended)
     else:
         metrics.take(before, only=LAST_SUCCESS)
-    if command.exit_code in SUCCESS or _got_on(command):
-        metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], command.ended)
+    if ending.exit_code in SUCCESS or _got_on(ending):
+        metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], ending.ended)
     else:
-        metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], command.started)
+        metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], ending.started)
         metrics.take(before, only=LAST_PROGRESS)
     return metrics.text()
 
 
-def _got_on(command: Command) -> bool:
+def _got_on(ending: RunEnding) -> bool:
     """Whether a run ended at a bound of its settings, and would have come to its end in a few more
     like it."""
-    if command.exit_code is not ExitCode.ENDED_EARLY or command.report is None:
+    if ending.exit_code is not ExitCode.ENDED_EARLY or ending.report is None:
         return False
-    calls = command.report.ended.tally.calls
+    calls = ending.report.ended.tally.calls
     return calls[CallKind.ADD] + calls[CallKind.DELETE] > 0
 
 
-def metrics_in_progress(settings: RunSettings, started: float, *, before: str) -> bytes:
+def metrics_in_progress(about: About, started: float, *, before: str) -> bytes:
     """The metrics while a run goes on that was `started` then (UNIX seconds): else those of the run
     before."""
-    metrics = _Metrics(settings)
+    metrics = _Metrics(about)
     metrics.put(LAST_PROGRESS, _HELP[LAST_PROGRESS], started)  # before the first has ended
     metrics.take(before)
     for name, number in ((STARTED, started), (IN_PROGRESS, 1)):
@@ -79,8 +80,8 @@ def metrics_in_progress(settings: RunSettings, started: float, *, before: str) -
 class _Metrics:
     """Gauges of one library."""
 
-    def __init__(self, settings: RunSettings) -> None:
-        self._library = {"host": host_of(settings.endpoint), "group_id": settings.group_id}
+    def __init__(self, about: About) -> None:
+        self._library = {"host": host_of(about.endpoint or ""), "group_id": about.group_id or ""}
         self._known: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], float]]] = {}
 
     def put(self, name: str, help_text: str, number: float, **labels: str) -> None:

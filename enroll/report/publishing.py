@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,18 +18,18 @@ from enroll.errors import (
     ExitCode,
     GuardError,
     LocalError,
-    ManifestError,
     ServiceError,
     UsageError,
+    run_of,
 )
 from enroll.ledger import ledger_at
-from enroll.report.figures import Command, as_json
+from enroll.report.figures import RunEnding, in_json
 from enroll.report.metrics import metrics_in_progress, metrics_text
 from enroll.report.notifying import Notifications
+from enroll.report.outcome import GOES_BEFORE, as_text, of_run_settings, why, write_figures
 from enroll.settings import RunSettings
 from enroll.text.files import Output, new_file
 from enroll.text.logs import log
-from enroll.visible import path_text
 
 _STOPPED = "enroll status and the command's own output show why."
 """A sentence about a row's error may name its person or photo, so only files of the owner have
@@ -49,42 +49,28 @@ def command_message(report: Report) -> str:
     return ""
 
 
-def _ended(settings: RunSettings, report: Report, started: float) -> Command:
-    """A command whose run has ended; `started` is when the command started."""
-    return Command(
-        settings=settings,
+def run_ending(settings: RunSettings, report: Report, *, started: float, ended: float) -> RunEnding:
+    """How a run has ended. Times are UNIX seconds, those of the command."""
+    return RunEnding(
+        about=replace(of_run_settings(settings), ledger=report.place.ledger),
         exit_code=report.exit_code,
         message=command_message(report),
         started=started,
-        ended=clock.time(),
-        ledger=path_text(report.place.ledger),
+        ended=ended,
+        run=report.place.run,
         report=report,
     )
 
 
-_FAILED = {
-    ExitCode.GUARD: "Refused: the difference is too large; the command's own output shows why.",
-    ExitCode.BUG: "A bug; the command's own output names the file with the traceback.",
-}
-
-
-def _failed(settings: RunSettings, error: BaseException, started: float) -> Command:
+def _failed(settings: RunSettings, error: BaseException, started: float) -> RunEnding:
     """A command that could not start a run, or hit a bug in it."""
-    code = ExitCode(getattr(error, "exit_code", ExitCode.BUG))
-    message = _FAILED.get(code, str(error))
-    if isinstance(error, ManifestError):  # it may quote cells
-        message = "The manifest cannot be used; the command's own output shows why."
-    try:
-        ledger = path_text(ledger_path(settings))
-    except UsageError:
-        ledger = None
-    return Command(
-        settings=settings,
-        exit_code=code,
-        message=message,
+    return RunEnding(
+        about=of_run_settings(settings),
+        exit_code=ExitCode(getattr(error, "exit_code", ExitCode.BUG)),
+        message=why(error),
         started=started,
         ended=clock.time(),
-        ledger=ledger,
+        run=run_of(error),
         counts=error.counts if isinstance(error, GuardError) else None,
     )
 
@@ -94,15 +80,14 @@ MODE = 0o644
 the names of host and library, but no personal data."""
 
 
-def write_summary(path: Path, command: Command) -> None:
+def write_summary(path: Path, ending: RunEnding) -> None:
     """Write the figures to `path`, readable by its owner only. Raises LocalError."""
-    with new_file(path) as new:
-        new.file.write(as_json(command).encode())
+    write_figures(path, in_json(ending))
 
 
-def write_metrics(path: Path, command: Command) -> None:
+def write_metrics(path: Path, ending: RunEnding) -> None:
     """Write the metrics to `path`, readable by everybody. Raises LocalError."""
-    _write_metrics(path, metrics_text(command, before=_read(path)))
+    _write_metrics(path, metrics_text(ending, before=_read(path)))
 
 
 def _write_metrics(path: Path, text: bytes) -> None:
@@ -116,18 +101,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-GOES_BEFORE = frozenset(
-    {
-        ExitCode.DONE,
-        ExitCode.SOME_ROWS_FAILED,
-        ExitCode.IN_DOUBT,
-        ExitCode.ENDED_EARLY,
-        ExitCode.UNREACHED,
-    }
-)
-"""Exit codes that 7 takes precedence over, as in docs/exit-codes.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +152,8 @@ def publishing(
         _publish(_failed(settings, error, started), publications, later=True)
         raise
     worse = report.exit_code not in GOES_BEFORE
-    _publish(_ended(settings, report, started), publications, later=worse)
+    ending = run_ending(settings, report, started=started, ended=clock.time())
+    _publish(ending, publications, later=worse)
     return report
 
 
@@ -188,22 +162,25 @@ def _note_progress(settings: RunSettings, publications: Publications, started: f
     path = publications.metrics
     if path is not None:
         with suppress(EnrollError):
-            _write_metrics(path, metrics_in_progress(settings, started, before=_read(path)))
+            about = of_run_settings(settings)
+            _write_metrics(path, metrics_in_progress(about, started, before=_read(path)))
 
 
-def _publish(command: Command, publications: Publications, *, later: bool) -> None:
+def _publish(ending: RunEnding, publications: Publications, *, later: bool) -> None:
     """Write both files, each even if the other fails, and notify; with `later`, a failure is only
     logged, because something worse has to be reported."""
     faults: list[str] = []
     with ExitStack() as writing:  # which goes on to the others after a bug, too
-        writing.callback(publications.notifications.ended, command.exit_code, as_json(command))
-        if command.report is None and _is_held(command):
+        writing.callback(
+            publications.notifications.ended, ending.exit_code, as_text(in_json(ending))
+        )
+        if ending.report is None and _is_held(ending):
             log("note", _OF_ANOTHER_RUN, {}, aside=True)
         else:
             if publications.metrics is not None:
-                writing.callback(_try, faults, write_metrics, publications.metrics, command)
+                writing.callback(_try, faults, write_metrics, publications.metrics, ending)
             if publications.summary is not None:
-                writing.callback(_try, faults, write_summary, publications.summary, command)
+                writing.callback(_try, faults, write_summary, publications.summary, ending)
     if not later and faults:  # no wrong usage any more: faces may have been added
         raise LocalError(*faults)
     for fault in faults:
@@ -215,20 +192,22 @@ _OF_ANOTHER_RUN = (
 )
 
 
-def _is_held(command: Command) -> bool:
+def _is_held(ending: RunEnding) -> bool:
     """Whether another process has the command's ledger."""
-    if command.exit_code is ExitCode.LEDGER_BUSY:
+    if ending.exit_code is ExitCode.LEDGER_BUSY:
         return True
     try:
-        return command.ledger is not None and ledger_at(Path(command.ledger)).holder() is not None
+        return (
+            ending.about.ledger is not None and ledger_at(ending.about.ledger).holder() is not None
+        )
     except EnrollError:
         return False
 
 
 def _try(
-    faults: list[str], write: Callable[[Path, Command], None], path: Path, command: Command
+    faults: list[str], write: Callable[[Path, RunEnding], None], path: Path, ending: RunEnding
 ) -> None:
     try:
-        write(path, command)
+        write(path, ending)
     except EnrollError as error:
         faults.append(str(error))

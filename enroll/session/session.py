@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from enroll import __version__, clock
 from enroll.allowed import check_settings
-from enroll.errors import ExitCode
+from enroll.errors import ExitCode, name_run
 from enroll.expiry import DEFAULT_SETTLE_AFTER
 from enroll.ledger import (
     Ledger,
@@ -174,6 +174,7 @@ def command_record(
     try:
         yield work
     except BaseException as error:  # an interruption, too
+        name_run(error, run)
         work.exit_code = _exit_code(error)
         work.reason = str(error)
         raise
@@ -286,8 +287,8 @@ class SessionSettings(CallSettings):
     `endpoint` None is that of the ledger's last run, `group_id` None that of the ledger, and
     `max_in_flight` None as many as the account allows. `max_calls` bounds the calls of a command
     that makes as many as there are faces, and `rate` those of a second; None is no bound.
-    `timeout` is in seconds. `in_use` are files that the command must not replace, by a description
-    of each.
+    `timeout` is in seconds. `summary` is a file for figures. `in_use` are files that the command
+    must not replace, by a description of each.
     """
 
     command: ClassVar[str]
@@ -299,6 +300,7 @@ class SessionSettings(CallSettings):
     max_in_flight: int | None = None
     max_calls: int | None = None
     rate: float | Timetable | None = None
+    summary: Path | None = None
     in_use: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -306,9 +308,17 @@ class SessionSettings(CallSettings):
         check_settings(self)
 
     @property
+    def tables(self) -> Mapping[str, Path | None]:
+        """The tables that the command writes, by their options."""
+        return {}
+
+    @property
     def outputs(self) -> Sequence[Output]:
         """The files that the command writes."""
-        return ()
+        named = [Output(path=path, option=one) for one, path in self.tables.items() if path]
+        if self.summary is not None:
+            named.append(Output(path=self.summary, option="--summary", content="JSON"))
+        return named
 
     @property
     def files(self) -> dict[str, str]:

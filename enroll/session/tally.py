@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from enroll.errors import EnrollError
@@ -135,6 +136,11 @@ class Tally:
     def bad(self) -> int:
         """Lines that are rejected, invalid, failed or held."""
         return sum(self.statuses[status] for status in BAD)
+
+
+def by_kind(calls: Mapping[CallKind, int]) -> dict[str, int]:
+    """Calls as figures have them: all kinds, by name."""
+    return {kind.value: calls.get(kind, 0) for kind in CallKind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
