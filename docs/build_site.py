@@ -28,8 +28,6 @@ DOCS = Path(__file__).resolve().parent
 REPOSITORY = DOCS.parent
 HOME = REPOSITORY / "README.md"
 SOURCES_OF_PAGES = sorted([*REPOSITORY.glob("*.md"), *DOCS.glob("*.md")])
-PICTURES = sorted([*DOCS.glob("*.png"), *DOCS.glob("*.svg")])
-DOWNLOADS = sorted((DOCS / "alerts").iterdir())
 BUILD = REPOSITORY / "build"
 PAGES = BUILD / "pages"
 SITE = BUILD / "site"
@@ -70,7 +68,6 @@ def _lay_out() -> list[str]:
     """Write the pages where they lie in the repository, so that their links hold, but the README as
     the home page. Returns the links to other sites."""
     (PAGES / "docs" / "commands").mkdir(parents=True)
-    (PAGES / "docs" / "alerts").mkdir()
     navigation = (DOCS / "site" / "navigation.md").read_text("utf-8")
     elsewhere: set[str] = set()
     for path in SOURCES_OF_PAGES:
@@ -81,10 +78,7 @@ def _lay_out() -> list[str]:
             _write(Path("index.md"), f"{text}\n{navigation}")
         else:
             _write(path.relative_to(REPOSITORY), text)
-    for path in chain(PICTURES, [API]):
-        shutil.copy(path, PAGES / "docs")
-    for path in DOWNLOADS:
-        shutil.copy(path, PAGES / "docs" / "alerts")
+    shutil.copy(API, PAGES / "docs")
     known = commands()
     for command in known.values():
         name = "index" if command.words == COMMAND else command.page
@@ -98,7 +92,8 @@ def _write(name: Path, text: str) -> None:
 
 
 def _linked(text: str, folder: Path) -> str:
-    """The text of a page in a folder. Of links to files that are not on the site, only the text."""
+    """The text of a page in a folder, with copies of the pictures and other files that it links to.
+    Of links to folders only the text is left."""
 
     def link(match: re.Match[str]) -> str:
         shown, target = match.groups()
@@ -106,8 +101,11 @@ def _linked(text: str, folder: Path) -> str:
         there = (folder / name).resolve()
         if there == HOME:
             return f"[{shown}]({name.replace('README.md', 'index.md')}{hash_}{anchor})"
-        absent = there.exists() and there not in {*SOURCES_OF_PAGES, *PICTURES, *DOWNLOADS}
-        return shown if name and absent else match[0]
+        if there.is_file() and there not in SOURCES_OF_PAGES:
+            copied = PAGES / there.relative_to(REPOSITORY)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(there, copied)
+        return shown if name and there.is_dir() else match[0]
 
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 
