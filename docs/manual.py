@@ -39,9 +39,10 @@ def pages() -> dict[str, str]:
 
 
 def _lines(command: Command, known: dict[str, Command]) -> Iterator[str]:
-    # Hyphens stay hyphens and quotes stay quotes, so that an option can be copied and searched for.
+    # Hyphens and quotes stay what they are and no name is hyphenated: they are copied and searched.
     yield r".\" Made by docs/manual.py from the commands. Do not edit."
     yield f'.TH {_plain(command.page.upper())} 1 "" "enroll" "enroll manual"'
+    yield from (".nh", ".ad l")
     yield ".SH NAME"
     yield rf"{_plain(command.page)} \- {_text(command.sentence.rstrip('.'))}"
     yield ".SH SYNOPSIS"
@@ -113,9 +114,10 @@ def _see_also(command: Command) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    r"""Text as roff prints it: `\` and `-` as themselves, and no line begins as a request does."""
+    r"""Text as roff prints it: `\` and `-` as themselves, no line begins as a request
+    does, and one may end after `|`."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("^", r"\(ha")
-    text = text.replace("~", r"\(ti").replace("…", "...")
+    text = text.replace("~", r"\(ti").replace("…", "...").replace("|", r"|\:")
     return rf"\&{text}" if text.startswith(".") else text
 
 
