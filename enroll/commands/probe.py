@@ -17,18 +17,19 @@ from typing import Any, ClassVar, Protocol
 from enroll.commands.probe_calls import MOST_CALLS, ProbeCalls, RawCall, as_jpeg, median, padded
 from enroll.commands.probe_facts import Prober
 from enroll.commands.probe_notes import Fact, Observed, Outcome
-from enroll.commands.probe_rules import Photos
+from enroll.commands.probe_rules import LONGEST_ID, Photos
 from enroll.errors import EnrollError, ExitCode, ServiceError, UsageError
 from enroll.facesearch.answers import LIBRARY_CODES
-from enroll.model import Answer, CallKind, Credentials, Library, Unusable, Verdict
+from enroll.model import CallKind, Credentials, Library, Unusable, Verdict
 from enroll.photos import open_store, read_photo
 from enroll.session.account import Patience, connect, list_libraries
 from enroll.settings import DEFAULT_ENDPOINT, CallSettings, Preparation
 from enroll.text.wording import amount
 
 PREFIX = "enroll-probe-"
-_NAME = re.compile(r"enroll-probe-(\d{8}T\d{6}Z)-([0-9a-f]{8})")
-_MADE_BY = re.compile(r"made by enroll probe ([0-9a-f]{12}) (\d+)")
+_NAME = re.compile(r"enroll-probe-(\d{8}T\d{6}Z)-[0-9a-f]{8,18}\+?")
+"""A probe's library. The sign at the end breaks a rule on purpose."""
+_MADE_BY = re.compile(r"made by enroll probe ([0-9a-f]{12}) (\d+)(?: .*)?")
 _TIME = "%Y%m%dT%H%M%SZ"
 
 OLD_SECONDS = 3600.0
@@ -144,7 +145,7 @@ def probe_account(
         patience=patience,
     ) as connection:
         known = list_libraries(connection)
-        calls = ProbeCalls(connection)
+        calls = ProbeCalls(connection, settings)
         old, others = leftovers(known, now=calls.now())
         for name in others:
             prompt.say(
@@ -216,33 +217,36 @@ def _this_machine() -> str:
 def _probed(calls: ProbeCalls, photos: Photos, old: Sequence[str]) -> ProbeReport:
     """Check everything, and remove the library whatever happens."""
     began = datetime.fromtimestamp(calls.now(), UTC)
-    cleaned = [name for name in old if not _remove(calls, name)[1]]
-    group_id = f"{PREFIX}{began.strftime(_TIME)}-{secrets.token_hex(4)}"
+    cleaned = [name for name in old if not _remove(calls, name)]
+    start = f"{PREFIX}{began.strftime(_TIME)}-"
+    group_id = start + secrets.token_hex(LONGEST_ID)[: LONGEST_ID - len(start)]
     data = f"made by enroll probe {_this_machine()} {os.getpid()}"
     prober = Prober(calls, group_id, photos, data=data)
-    left, failure = "", None
+    left, failure = {}, None
     try:
         prober.check()
     except ServiceError as error:
         failure = error
     finally:
-        if prober.created:
-            answer, left = _remove(calls, group_id)
-            if answer is not None:
-                prober.removed(answer)
+        for name in prober.libraries:
+            if why := _remove(calls, name):
+                left[name] = why
+    group_id = (*left, *prober.libraries, group_id)[0]
+    why = left.get(group_id, "")
     if failure is not None:
-        raise type(failure)(f"{failure} {removal(group_id, left)}") from failure
+        raise type(failure)(f"{failure} {removal(group_id, why)}") from failure
+    prober.finish()
     return ProbeReport(
         endpoint=calls.connection.endpoint,
         group_id=group_id,
         facts=tuple(prober.notes.facts),
-        observed=prober.observed,
+        observed=prober.notes.observed,
         calls=calls.made,
         seconds=median(calls.seconds),
         time=began,
         clock_offset=calls.connection.service.clock.offset,
         cleaned=cleaned,
-        left=left,
+        left=why,
         signal=calls.signal,
     )
 
@@ -257,26 +261,27 @@ def removal(group_id: str, left: str) -> str:
     )
 
 
-def _remove(calls: ProbeCalls, group_id: str) -> tuple[Answer | None, str]:
-    """Delete a probe's library with its faces; the answer, and why it may still be there."""
+def _remove(calls: ProbeCalls, group_id: str) -> str:
+    """Delete a probe's library with its faces; why it may still be there, or nothing."""
     call = RawCall(kind=CallKind.FREE, fields={"group_id": group_id, "check_empty": "0"})
     try:
         answer = calls.make(call, cleans_up=True)
     except ServiceError as error:
-        return None, str(error)
+        return str(error)
     if answer.verdict is Verdict.APPLIED or answer.code in LIBRARY_CODES:
-        return answer, ""
-    return answer, answer.message or answer.code
+        return ""
+    return answer.message or answer.code
 
 
 def _photos(settings: ProbeSettings) -> Photos:
     if settings.portrait is None:
         one, other = settings.portraits
-        return Photos(one=one, other=other, nobody=settings.nobody)
+        return Photos(one=one, other=other, small=other, nobody=settings.nobody)
     path = os.path.realpath(settings.portrait)
     store = open_store(os.path.dirname(path))  # noqa: PTH120
     photo = read_photo(path, store, Preparation(max_side=LONGEST_SIDE))
     if isinstance(photo, Unusable):
         raise UsageError(f"{settings.portrait}: {photo.fault.message}")
     one = as_jpeg(photo.content)
-    return Photos(one=one, other=padded(one, len(one) + 100), nobody=settings.nobody)
+    other = padded(one, len(one) + 100)
+    return Photos(one=one, other=other, small=settings.portraits[1], nobody=settings.nobody)

@@ -9,26 +9,34 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from PIL import Image
 
 from enroll import clock
-from enroll.facesearch import Call, SignedCall
+from enroll.allowed import MAX_TIMEOUT_SECONDS
+from enroll.expiry import signed_until
+from enroll.facesearch import Call, FaceSearch, SignedCall
+from enroll.facesearch.endpoint import API_PATH
 from enroll.facesearch.signing import fresh_nonce, sign
 from enroll.model import Answer, CallKind, Credentials, FileTimes, Photo, SendAs, Verdict
 from enroll.session.account import Connection
+from enroll.settings import CallSettings
 from enroll.threads import Threads
 
 MOST_CALLS = 60
 """A probe makes at most as many, those that clean up included."""
 
-KEPT_BACK = 4
+KEPT_BACK = 3
 """Calls that are kept for removing the library."""
 
 TRIES = 3
 TRY_AGAIN_SECONDS = 2.0
 """A call that was refused because of the account's limit, or that was not answered, is made again
 a few times: other programs may be using the account."""
+
+PAIR_HEIGHT = 320
+"""Pixels: enough for a face in each of the two pictures."""
 
 STEP_SECONDS = 0.25
 """How soon a wait notices that the probe was interrupted."""
@@ -38,13 +46,36 @@ class StoppedError(Exception):
     """The probe was interrupted, or has no call left: what follows is left out."""
 
 
+class Signing(StrEnum):
+    """How a call of a probe is signed."""
+
+    USUAL = "usual"
+    FORGED = "forged"
+    """With another secret."""
+    EXPIRED = "expired"
+    """Good until `EXPIRED_SECONDS` ago."""
+    LONGEST = "longest"
+    """From `AHEAD_SECONDS` from now, for the longest time that enroll may give a call."""
+    SINGLE = "single"
+    """Good for one call only."""
+    AS_BEFORE = "as before"
+    """With the very signature of the call before."""
+
+
+EXPIRED_SECONDS = 5
+"""For how long an expired signature has been expired: a service that accepted it would allow calls
+to be carried out after enroll takes them for lost."""
+
+AHEAD_SECONDS = 2
+"""How far a signature's time may be ahead: enroll knows the service's clock that exactly."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawCall:
     """A call as it is sent, which may break the service's rules.
 
-    `both` sends the photo as `image` and as `file`. `expired` is for how many seconds the signature
-    has been expired, 0 for a valid one; `forged` signs with another secret. One that is made `once`
-    is not repeated if its answer is lost.
+    `both` sends the photo as `image` and as `file`. `elsewhere` sends it to a path that the service
+    does not have.
     """
 
     kind: CallKind
@@ -52,22 +83,30 @@ class RawCall:
     photo: Photo | None = None
     send_as: SendAs = SendAs.FILE
     both: bool = False
-    expired: int = 0
-    forged: bool = False
-    once: bool = False
+    signing: Signing = Signing.USUAL
+    elsewhere: bool = False
+
+    @property
+    def once(self) -> bool:
+        """Whether it changes something, so that it is not repeated if its answer is lost."""
+        return self.kind in (CallKind.ADD, CallKind.CREATE, CallKind.DELETE, CallKind.FREE)
 
 
 class ProbeCalls:
     """Makes the calls of a probe on a connection, until `interrupt`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, settings: CallSettings) -> None:
         self.connection = connection
+        self._settings = settings
+        self._signature = ""
         self.signal: int | None = None
         """The signal that has interrupted the probe."""
         self.seconds: list[float] = []
         """How long each answered call took."""
         self.bare: Counter[str] = Counter()
         """The answers without `request_id` or `time_used`, by code."""
+        self.undated = 0
+        """How many answers had no `Date`."""
 
     @property
     def made(self) -> int:
@@ -142,6 +181,7 @@ class ProbeCalls:
         if answer.verdict is Verdict.UNKNOWN:
             return
         self.seconds.append(answer.elapsed)
+        self.undated += answer.server_time is None
         if not answer.request_id or answer.time_used is None:
             self.bare[answer.code] += 1
 
@@ -154,20 +194,43 @@ class ProbeCalls:
         signed = service.sign(Call(call.kind, fields, call.send_as))
         if isinstance(signed, Answer):
             raise self.connection.failed(signed)
-        if call.expired or call.forged:
-            signed = self._signed_wrongly(signed, call)
-        return service.send(signed, call.photo)
+        if call.signing is not Signing.USUAL:
+            signed = self._signed_otherwise(signed, call.signing)
+        self._signature = signed.fields["sign"]
+        if not call.elsewhere:
+            return service.send(signed, call.photo)
+        base = f"{self.connection.endpoint.rstrip('/')}{API_PATH}none"
+        settings = self._settings
+        other = FaceSearch(
+            base,
+            self.connection.credentials,
+            timeout=settings.timeout,
+            ca_bundle=settings.ca_bundle,
+            allow_http=settings.allow_http,
+        )
+        try:
+            return other.send(signed, call.photo)
+        finally:
+            other.close()
 
-    def _signed_wrongly(self, signed: SignedCall, call: RawCall) -> SignedCall:
-        account = self.connection.credentials
-        now = int(self.now())
-        if call.forged:
-            other = account.api_secret[::-1] + "0"
-            account = Credentials(account.api_key, other)
-        expires = now - call.expired if call.expired else signed.expires
-        wrong = sign(account, issued=min(now, expires - 60), expires=expires, nonce=fresh_nonce())
+    def _signed_otherwise(self, signed: SignedCall, signing: Signing) -> SignedCall:
+        account, now = self.connection.credentials, int(self.now())
+        issued, expires = now, signed.expires
+        if signing is Signing.FORGED:
+            account = Credentials(account.api_key, f"{account.api_secret[::-1]}0")
+        elif signing is Signing.EXPIRED:
+            expires = now - EXPIRED_SECONDS
+            issued = expires - 60
+        elif signing is Signing.LONGEST:
+            issued = now + AHEAD_SECONDS
+            expires = signed_until(issued, left=MAX_TIMEOUT_SECONDS)
+        elif signing is Signing.SINGLE:
+            expires = 0
+        wrong = sign(account, issued=issued, expires=expires, nonce=fresh_nonce())
+        if signing is Signing.AS_BEFORE:
+            wrong = self._signature
         fields = {**signed.fields, "sign": wrong}
-        return replace(signed, fields=fields, hidden=(*signed.hidden, wrong), expires=expires)
+        return replace(signed, fields=fields, hidden=(*signed.hidden, wrong))
 
 
 def probe_photo(content: bytes, media_type: str = "image/jpeg") -> Photo:
@@ -188,16 +251,31 @@ def as_jpeg(content: bytes) -> bytes:
         return _saved(picture.convert("RGB"), "JPEG", quality=95)
 
 
-def resized(content: bytes, size: tuple[int, int]) -> bytes:
-    """A picture as a JPEG of `size`, in pixels."""
+def resized(content: bytes, size: tuple[int, int], kind: str = "JPEG") -> bytes:
+    """A picture of `size`, in pixels, in greys."""
     with Image.open(io.BytesIO(content)) as picture:
-        return _saved(picture.convert("L").resize(size), "JPEG", quality=30)
+        return _saved(picture.convert("L").resize(size), kind)
 
 
 def as_gif(content: bytes) -> bytes:
     """A picture as GIF."""
     with Image.open(io.BytesIO(content)) as picture:
         return _saved(picture.convert("L"), "GIF")
+
+
+def turned_pair(large: bytes, small: bytes) -> bytes:
+    """Two pictures side by side, the second half as high as the first, lying on their side."""
+    one, other = _of_height(large, PAIR_HEIGHT), _of_height(small, PAIR_HEIGHT // 2)
+    pair = Image.new("RGB", (one.width + other.width, one.height), "white")
+    pair.paste(one, (0, 0))
+    pair.paste(other, (one.width, 0))
+    return _saved(pair.rotate(90, expand=True), "JPEG", quality=95)
+
+
+def _of_height(content: bytes, height: int) -> Image.Image:
+    with Image.open(io.BytesIO(content)) as picture:
+        size = max(picture.width * height // picture.height, 1), height
+        return picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
 
 
 def padded(jpeg: bytes, length: int) -> bytes:

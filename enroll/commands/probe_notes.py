@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 
+from enroll.commands.probe_rules import Rule
 from enroll.errors import ServiceError
+from enroll.facesearch.answers import OwnCode
 from enroll.model import Answer, Verdict
 from enroll.session.library_faces import NO_FACE_FOUND
 
-_ANSWER = frozenset({"request_id", "time_used"})
 SCORES = ("confidence", "score")
+_ALWAYS = frozenset({"request_id", "time_used", "error", "next", *SCORES})
+"""Fields that are no news in an answer: other facts are about them."""
+
 Reading = Callable[[Answer], object]
 
 
@@ -39,17 +44,21 @@ class Fact:
 class Observed:
     """What a stand-in needs to behave likewise; None where it was not observed.
 
-    `errors` are status and error text by what the documentation has instead (`BAD_ARGUMENTS:
-    user_id`). `visible_after` is the seconds until search and list showed a new face. Sizes are
-    those of the largest request and the sides of pictures that were accepted or refused.
+    `answers` are status and error text by fact, of calls that ended otherwise than documented; 200
+    if one was accepted. `bare` are the codes of answers without `request_id`, and `missing` the
+    fields that calls' answers lack. A lag is the seconds until a new face was shown. Sizes are
+    those of requests and of the sides of pictures that were accepted or refused.
     """
 
+    answers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    bare: list[str] = field(default_factory=list)
     score_field: str | None = None
     self_score: float | None = None
-    visible_after: float | None = None
+    search_lag: float | None = None
+    list_lag: float | None = None
     parallel: int | None = None
     max_start: int | None = None
-    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     accepted_bytes: int | None = None
     refused_bytes: int | None = None
     accepted_sides: list[int] = field(default_factory=list)
@@ -57,67 +66,85 @@ class Observed:
 
 
 class Notes:
-    """The facts in the order in which they were checked."""
+    """The facts in the order in which they were checked, and what a stand-in needs."""
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
+        self.observed = Observed()
+
+    def judge(self, name: str, documented: str, observed: str, *, holds: bool) -> None:
+        """Note a fact that was seen."""
+        self._note(name, documented, observed, Outcome.HOLDS if holds else Outcome.DIFFERS)
+
+    def unchecked(self, name: str, documented: str, because: str) -> None:
+        """Note a fact of which nothing is known."""
+        self._note(name, documented, because, Outcome.UNCHECKED)
+
+    def _note(self, name: str, documented: str, observed: str, outcome: Outcome) -> None:
+        self.facts.append(
+            Fact(name=name, documented=documented, observed=observed, outcome=outcome)
+        )
 
     def fields(
         self,
         name: str,
         answer: Answer,
-        expected: set[str] | frozenset[str],
+        expected: Collection[str],
         items: Sequence[Any] | None = None,
         *,
-        reading: Reading | None = None,
+        reading: Reading = lambda _answer: None,
     ) -> None:
         """Compare the fields of an answer, or of the `items` in it, with the documented ones, and
         read it as enroll does."""
         documented = ", ".join(sorted(expected))
         payload = answer.payload or _object(answer.raw)
         objects = [payload] if items is None else [one for one in items if isinstance(one, dict)]
-        if not objects:
-            self.judge(f"{name}_fields", documented, said(answer), holds=False)
+        if answer.http_status != HTTPStatus.OK or not objects:
+            words = "it has none" if answer.verdict is Verdict.APPLIED else said(answer)
+            self.judge(f"{name}_fields", documented, words, holds=False)
             return
         missing = sorted(set(expected).difference(*[set.intersection(*map(set, objects))]))
-        more = sorted(set().union(*objects) - set(expected) - _ANSWER - {"error"})
-        if name == "search":
-            more = [one for one in more if one not in SCORES]
-        if name == "list":
-            more = [one for one in more if one != "next"]
-        words = [f"without {', '.join(missing)}"] if missing else ["these"]
-        words += [f"also {', '.join(more)}"] if more else []
-        if answer.verdict is not Verdict.APPLIED:
-            words = [said(answer), *words]
-        unreadable = _unreadable(answer, reading)
-        if unreadable and not missing:
-            words = [unreadable]
-        holds = answer.verdict is Verdict.APPLIED and not missing and not unreadable
-        self.judge(f"{name}_fields", documented, "; ".join(words), holds=holds)
+        more = sorted(set().union(*objects) - set(expected) - _ALWAYS)
+        unreadable = "" if missing else _unreadable(answer, reading)
+        words = f"without {', '.join(missing)}" if missing else unreadable or "these"
+        if more:
+            words = f"{words}; also {', '.join(more)}"
+        self.judge(f"{name}_fields", documented, words, holds=not missing and not unreadable)
+        if missing:
+            self.observed.missing[name] = missing
 
-    def accepted(self, name: str, documented: str, answer: Answer) -> None:
+    def accepted(self, name: str, what: str, answer: Answer) -> None:
+        """Note whether a call was accepted that should be."""
         if answer.code == NO_FACE_FOUND:
-            words = "NO_FACE_FOUND: give one of a person with --portrait"
-            self.note(name, documented, words, Outcome.UNCHECKED)
+            words = "NO_FACE_FOUND: give a photo of a person with --portrait"
+            self.unchecked(name, f"accepted: {what}", words)
             return
-        self.judge_call(
-            name, f"accepted: {documented}", answer, holds=answer.verdict is Verdict.APPLIED
-        )
+        lacking = answer.code == OwnCode.FIELD_MISSING  # which is a fact of its own
+        holds = answer.verdict is Verdict.APPLIED or lacking
+        self._ended(name, f"accepted: {what}", answer, holds=holds)
+        if answer.verdict is not Verdict.APPLIED and answer.http_status >= 400:
+            self.observed.answers[name] = answer.http_status, answer.message
 
-    def judge_call(self, name: str, documented: str, answer: Answer, *, holds: bool) -> None:
+    def refused(self, rule: Rule, answer: Answer, *, face_found: bool) -> None:
+        """Note how a call was refused that should be. Where no face was found in any photo, that
+        may be the reason."""
+        if answer.code == NO_FACE_FOUND and rule.with_face and not face_found:
+            self.unchecked(rule.name, rule.documented, "NO_FACE_FOUND came first")
+            return
+        code, status = answer.code, answer.http_status
+        as_documented = (code, status) == (rule.codes[0], rule.status)
+        enforced = status >= 400 and (code != NO_FACE_FOUND or code in rule.codes)
+        if status and not as_documented:
+            self.observed.answers[rule.name] = (status, answer.message) if enforced else (200, "")
+        right = as_documented or code in rule.codes[1:] or rule.any_code
+        self._ended(rule.name, rule.documented, answer, holds=enforced and right)
+
+    def _ended(self, name: str, documented: str, answer: Answer, *, holds: bool) -> None:
         """Judge how a call ended; without any answer, nothing is known."""
         if answer.http_status:
             self.judge(name, documented, said(answer), holds=holds)
         else:
-            self.note(name, documented, f"no answer: {answer.code}", Outcome.UNCHECKED)
-
-    def judge(self, name: str, documented: str, observed: str, *, holds: bool) -> None:
-        self.note(name, documented, observed, Outcome.HOLDS if holds else Outcome.DIFFERS)
-
-    def note(self, name: str, documented: str, observed: str, outcome: Outcome) -> None:
-        self.facts.append(
-            Fact(name=name, documented=documented, observed=observed, outcome=outcome)
-        )
+            self.unchecked(name, documented, f"no answer: {answer.code}")
 
 
 def said(answer: Answer) -> str:
@@ -138,10 +165,10 @@ def _object(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _unreadable(answer: Answer, reading: Reading | None) -> str:
+def _unreadable(answer: Answer, reading: Reading) -> str:
     """Why enroll cannot read an answer; empty if it can."""
-    if reading is None or answer.verdict is not Verdict.APPLIED:
-        return ""
+    if answer.verdict is not Verdict.APPLIED:
+        return said(answer)
     try:
         reading(answer)
     except ServiceError as error:

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from enroll.commands.probe import ProbeReport, removal
-from enroll.commands.probe_facts import DOCUMENTED_REQUEST_BYTES, SMALLEST_SIDE
 from enroll.commands.probe_notes import Observed, Outcome
+from enroll.commands.probe_rules import DOCUMENTED_REQUEST_BYTES, SMALLEST_SIDE, TOO_LARGE
 from enroll.settings import DEFAULT_MAX_SIDE
 from enroll.text.files import new_file
 from enroll.text.wording import amount, columns
 
 PROFILE_VERSION = 1
+_BY_NUMBERS = frozenset(
+    {
+        *("request_id", "score_field", "self_score", "visible_in_search", "visible_in_list"),
+        *("side_47", "side_48", "side_4096", "side_4097", "bytes_accepted", "bytes_refused"),
+        "signature_single",
+    }
+)
+"""Facts that the profile has members of their own for."""
 _MARKS = {Outcome.HOLDS: "", Outcome.DIFFERS: "!", Outcome.UNCHECKED: "?"}
 
 
@@ -50,16 +58,27 @@ def profile_of(report: ProbeReport) -> dict[str, Any]:
         "clock_skew": round(report.clock_offset) if abs(report.clock_offset) >= 2 else 0,
         "score_field": seen.score_field,
         "self_score": seen.self_score,
-        "search_lag": seen.visible_after,
+        "search_lag": seen.search_lag,
+        "list_lag": None if seen.list_lag == seen.search_lag else seen.list_lag,
         "parallel": seen.parallel,
         "max_start": seen.max_start,
         "max_request_bytes": _most_bytes(seen),
         "min_side": _least_side(seen),
         "max_side": _most_side(seen),
-        "errors": {
-            documented: {"status": status, "error": error}
-            for documented, (status, error) in sorted(seen.errors.items())
+        "answers": {
+            name: {"status": status, "error": error} if status >= 400 else {"status": status}
+            for name, (status, error) in sorted(seen.answers.items())
+            if name not in _BY_NUMBERS or status not in (200, TOO_LARGE)
         },
+        "missing": seen.missing,
+        "bare": seen.bare,
+        "quirks": [
+            fact.name
+            for fact in report.facts
+            if fact.outcome is Outcome.DIFFERS
+            and fact.name not in {*seen.answers, *_BY_NUMBERS}
+            and not fact.name.endswith("_fields")
+        ],
         "facts": [asdict(fact) for fact in report.facts],
     }
 

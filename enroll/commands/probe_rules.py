@@ -5,123 +5,118 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from enroll.commands.probe_calls import RawCall, as_gif, probe_photo, resized
+from enroll.commands.probe_calls import RawCall, Signing, as_gif, padded, probe_photo, resized
 from enroll.facesearch.answers import LIBRARY_CODES
-from enroll.model import CallKind, Photo
+from enroll.model import CallKind
+from enroll.settings import DEFAULT_MAX_SIDE
 
 LONGEST_ID = 48
 LONGEST_TEXT = 128
-USER, OTHER = "probe-%@#&_1", "P" * LONGEST_ID
+USER, OTHER = "probe-%41@#&_1", "P" * LONGEST_ID
 """Every sign that a user_id may have, and the most bytes."""
 TEXT = "é" * LONGEST_TEXT
 """Twice as many bytes as characters."""
+SIGNS = " \t\"'\\<&%41;\r\n漢字 🙂 e\u0301 \u05d0 "
+"""What texts of people's lists hold: blanks at the ends, tab and line break, quotes, markup, and
+characters of up to four bytes."""
 NO_TOKEN = "0" * 32
 
+SMALLEST_SIDE = 48
+"""Pixels, as the vendor's other products have it; `DEFAULT_MAX_SIDE` is the largest."""
+NARROW_SIDE = 64
+"""The other side of pictures with a long one: pixels cost time."""
+DOCUMENTED_REQUEST_BYTES = 2 * 1024 * 1024
+TOO_MANY_BYTES = DOCUMENTED_REQUEST_BYTES + 4096
+TOO_LARGE = 413
 
-EXPIRED_SECONDS = 5
-"""For how long the expired signature has been expired: a service that accepted it would allow calls
-to be carried out after enroll takes them for lost."""
+BAD, MISSING, DENIED = "BAD_ARGUMENTS", "MISSING_ARGUMENTS", "AUTHORIZATION_ERROR"
+WRONG_SIZE = "INVALID_IMAGE_SIZE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photos:
-    """JPEGs of two faces, or twice of one, and a picture without a face."""
+    """JPEGs of two faces, or twice of one; a smaller face; and a picture without a face."""
 
     one: bytes
     other: bytes
+    small: bytes
     nobody: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A call that breaks a rule, and the codes with which the service is to refuse it.
+    """A call that breaks a rule, and the codes with which the service is to refuse it: first the
+    documented one.
 
-    `instead` is how the stand-in refuses it: code and detail.
+    `any_code`: none is documented. `with_face`: the service may look for a face first.
     """
 
     name: str
     call: RawCall
-    codes: Sequence[str]
+    codes: Sequence[str] = (BAD,)
     status: int = 400
-    instead: str = ""
+    any_code: bool = False
     with_face: bool = False
 
-
-def signature_rules(group_id: str) -> Iterator[Rule]:
-    """Signatures that must be refused."""
-    info = {"group_id": group_id}
-    denied = "AUTHORIZATION_ERROR"
-    forged = RawCall(kind=CallKind.GROUP_INFO, fields=info, forged=True)
-    yield Rule(name="wrong_signature", call=forged, codes=[denied], status=403)
-    expired = RawCall(kind=CallKind.GROUP_INFO, fields=info, expired=EXPIRED_SECONDS)
-    yield Rule(name="expired_signature", call=expired, codes=[denied], status=403)
+    @property
+    def documented(self) -> str:
+        """What is documented, in words."""
+        code = self.codes[0].removeprefix("HTTP_413") or "Request Entity Too Large"
+        return "refused; not documented how" if self.any_code else f"{self.status} {code}"
 
 
-def argument_rules(photo: Photo) -> Iterator[Rule]:
-    """Missing, wrong, and contradictory fields."""
-    bad = ["BAD_ARGUMENTS"]
-    missing = ["MISSING_ARGUMENTS"]
-    user = {"user_id": USER}
-    switch = {**user, "multi_oriented_detection": "2"}
-    for name, fields, codes, detail in (
-        ("user_id_missing", {}, missing, "user_id"),
-        ("user_id_characters", {"user_id": "probe 1"}, bad, "user_id"),
-        ("user_id_too_long", {"user_id": "P" * (LONGEST_ID + 1)}, bad, "user_id"),
-        ("user_data_too_long", {**user, "user_data": "x" * (LONGEST_TEXT + 1)}, bad, "user_data"),
-        ("multi_oriented_detection", switch, bad, "multi_oriented_detection"),
+def rules_of_calls(photos: Photos, user_id: str) -> Iterator[Rule]:
+    """Signatures that must be refused, missing, wrong, and contradictory fields."""
+    photo, user = probe_photo(photos.one), {"user_id": user_id}
+    for name, signing in (
+        ("wrong_signature", Signing.FORGED),
+        ("expired_signature", Signing.EXPIRED),
     ):
-        yield Rule(
-            name=name,
-            call=RawCall(kind=CallKind.ADD, fields=fields, photo=photo),
-            codes=codes,
-            instead=f"{codes[0]}: {detail}",
-            with_face=True,
-        )
-    yield Rule(
-        name="photo_missing",
-        call=RawCall(kind=CallKind.ADD, fields=user),
-        codes=missing,
-        instead="MISSING_ARGUMENTS: file",
-    )
-    yield Rule(
-        name="image_and_file",
-        call=RawCall(kind=CallKind.ADD, fields=user, photo=photo, both=True),
-        codes=["COEXISTENCE_ARGUMENTS"],
-        with_face=True,
-    )
-    yield Rule(
-        name="unknown_token",
-        call=RawCall(kind=CallKind.FACE_INFO, fields={"face_token": NO_TOKEN}),
-        codes=["INVALID_FACE_TOKEN"],
-    )
-
-
-def number_rules() -> Iterator[Rule]:
-    """An unknown library, and numbers out of their range."""
-    yield Rule(
-        name="unknown_library",
-        call=RawCall(kind=CallKind.GROUP_INFO, fields={"group_id": "enroll-probe-no-such-library"}),
-        codes=sorted(LIBRARY_CODES, reverse=True),
-        instead="INVALID_OUTER_ID",
-    )
-    for name, field_name, value in (
-        ("list_limit_1001", "limit", "1001"),
-        ("list_start_0", "start", "0"),
+        call = RawCall(kind=CallKind.ADD, fields=user, photo=photo, signing=signing)
+        yield Rule(name=name, call=call, codes=[DENIED], status=403)
+    nowhere = RawCall(kind=CallKind.GROUP_INFO, fields={}, elsewhere=True)
+    yield Rule(name="unknown_call", call=nowhere, codes=["API_NOT_FOUND"], status=404)
+    long_text = {**user, "user_data": "x" * (LONGEST_TEXT + 1)}
+    for name, fields, codes in (
+        ("user_id_missing", {}, [MISSING]),
+        ("user_id_characters", {"user_id": "probe 1"}, [BAD]),
+        ("user_id_too_long", {"user_id": "P" * (LONGEST_ID + 1)}, [BAD]),
+        ("user_data_too_long", long_text, [BAD]),
+        ("multi_oriented_detection", {**user, "multi_oriented_detection": "2"}, [BAD]),
     ):
-        yield Rule(
-            name=name,
-            call=RawCall(kind=CallKind.LIST, fields={field_name: value}),
-            codes=["BAD_ARGUMENTS"],
-            instead=f"BAD_ARGUMENTS: {field_name}",
-        )
+        call = RawCall(kind=CallKind.ADD, fields=fields, photo=photo)
+        yield Rule(name=name, call=call, codes=codes, with_face=True)
+    alone = RawCall(kind=CallKind.ADD, fields=user)
+    yield Rule(name="photo_missing", call=alone, codes=[MISSING])
+    both = RawCall(kind=CallKind.ADD, fields=user, photo=photo, both=True)
+    yield Rule(name="image_and_file", call=both, codes=["COEXISTENCE_ARGUMENTS"], with_face=True)
+    nobodys = {"group_id": "enroll-probe-%@#&_-no-such-library"}
+    unknown = RawCall(kind=CallKind.GROUP_INFO, fields=nobodys)
+    codes = sorted(LIBRARY_CODES, reverse=True)
+    yield Rule(name="unknown_library", call=unknown, codes=codes)
+    for kind, field, number, sent in (
+        (CallKind.LIST, "limit", 1001, None),
+        (CallKind.LIST, "limit", 0, None),
+        (CallKind.LIST, "start", 0, None),
+        (CallKind.SEARCH, "limit", 101, photo),
+        (CallKind.SEARCH, "limit", 0, photo),
+    ):
+        call = RawCall(kind=kind, fields={field: str(number)}, photo=sent)
+        yield Rule(name=f"{kind}_{field}_{number}", call=call, with_face=sent is not None)
 
 
-def picture_rules(photos: Photos) -> Iterator[Rule]:
+def rules_of_pictures(photos: Photos, user_id: str) -> Iterator[Rule]:
     """Pictures that are refused for their format or size."""
-    for name, content, code in (
-        ("format", as_gif(photos.one), "IMAGE_ERROR_UNSUPPORTED_FORMAT"),
-        ("side_47", resized(photos.nobody, (47, 47)), "INVALID_IMAGE_SIZE"),
-        ("side_4097", resized(photos.nobody, (4097, 512)), "INVALID_IMAGE_SIZE"),
+    user = {"user_id": user_id}
+    small, large = SMALLEST_SIDE - 1, DEFAULT_MAX_SIDE + 1
+    for name, content, codes in (
+        ("format", as_gif(photos.one), ["IMAGE_ERROR_UNSUPPORTED_FORMAT"]),
+        (f"side_{small}", resized(photos.nobody, (small, small)), [WRONG_SIZE]),
+        (f"side_{large}", resized(photos.nobody, (large, NARROW_SIDE)), [WRONG_SIZE]),
     ):
-        call = RawCall(kind=CallKind.ADD, fields={"user_id": USER}, photo=probe_photo(content))
-        yield Rule(name=name, call=call, codes=[code])
+        call = RawCall(kind=CallKind.ADD, fields=user, photo=probe_photo(content))
+        yield Rule(name=name, call=call, codes=codes)
+    large_photo = probe_photo(padded(photos.one, TOO_MANY_BYTES))
+    call = RawCall(kind=CallKind.ADD, fields=user, photo=large_photo)
+    codes = ["HTTP_413", "IMAGE_FILE_TOO_LARGE"]
+    yield Rule(name="bytes_refused", call=call, codes=codes, status=TOO_LARGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import sqlite3
@@ -187,7 +188,7 @@ class Account:
                 "SELECT * FROM library WHERE group_id = ?", (group_id,)
             ).fetchone()
         if row is None:
-            raise RefusalError("INVALID_OUTER_ID")
+            raise RefusalError("INVALID_OUTER_ID", rule="unknown_library")
         return Library(*row)
 
     def create(self, library: Library) -> None:
@@ -195,7 +196,7 @@ class Account:
         with self._lock:
             known = [each.group_id for each in self.libraries()]
             if library.group_id in known:
-                raise RefusalError("BAD_ARGUMENTS", "group_id")
+                raise RefusalError("BAD_ARGUMENTS", "group_id", rule="created_twice")
             if len(known) >= self._limits.max_libraries:
                 raise RefusalError("QUOTA_EXCEEDED", "group")
             self._db.execute("INSERT INTO library VALUES (?, ?, ?, ?, ?)", astuple(library))
@@ -205,7 +206,7 @@ class Account:
         with self._lock:
             count = self.count(group_id)
             if count and check_empty:
-                raise RefusalError("NOT_EMPTY")
+                raise RefusalError("NOT_EMPTY", rule="not_empty")
             with self._transaction():
                 self._db.execute("DELETE FROM face WHERE group_id = ?", (group_id,))
                 self._db.execute("DELETE FROM library WHERE group_id = ?", (group_id,))
@@ -276,19 +277,26 @@ class Account:
                 (token, group_id),
             ).fetchone()
         if row is None:
-            raise RefusalError("INVALID_FACE_TOKEN")
+            raise RefusalError("INVALID_FACE_TOKEN", rule="unknown_token")
         return Face(*row)
 
     def faces(
-        self, group_id: str, *, start: int = 1, limit: int = -1, hidden: bool = False
+        self,
+        group_id: str,
+        *,
+        start: int = 1,
+        limit: int = -1,
+        hidden: bool = False,
+        added_by: float = math.inf,
     ) -> list[Face]:
-        """Oldest first, from the 1-based `start` on; `hidden` shows lagging faces too."""
+        """Oldest first, from the 1-based `start` on; `hidden` shows lagging faces too, and
+        `added_by` (UNIX seconds) only those that are older."""
         with self._lock:
             self.library(group_id)
             rows = self._db.execute(
                 _SELECT_FACE + "WHERE group_id = ? AND (? OR visible_from <= ?) "
-                "ORDER BY number LIMIT ? OFFSET ?",
-                (group_id, hidden, self._clock.now(), limit, start - 1),
+                "AND add_time <= ? ORDER BY number LIMIT ? OFFSET ?",
+                (group_id, hidden, self._clock.now(), added_by * 1000, limit, start - 1),
             ).fetchall()
         return [Face(*row) for row in rows]
 

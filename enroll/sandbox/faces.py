@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -29,11 +30,12 @@ from .messages import RefusalError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureSizes:
-    """Which pictures are accepted: bytes, and pixels a side."""
+    """Which pictures are accepted: bytes, pixels a side, and formats."""
 
     max_bytes: int = 2 * 1024 * 1024
     min_side: int = 48
     max_side: int = 4096
+    formats: frozenset[str] = frozenset({"JPEG", "PNG", "BMP"})
 
 
 DOCUMENTED_SIZES = PictureSizes()
@@ -44,6 +46,7 @@ _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
     (b"BM", BmpImageFile),
+    (b"GIF8", GifImageFile),
 )
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error)
 
@@ -51,7 +54,7 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.err
 def grey_picture(
     content: bytes, *, field: str, around: int, sizes: PictureSizes = DOCUMENTED_SIZES
 ) -> Image.Image:
-    """Decode PNG, JPEG or BMP (by content) to mode `L`.
+    """Decode a picture of an accepted format (by content) to mode `L`.
 
     A JPEG may come out smaller by 2, 4 or 8, yet with no side below `around`, because the
     decoder does that at no cost. The Exif orientation is *not* applied: the vendor does not say,
@@ -60,14 +63,18 @@ def grey_picture(
     Raises `RefusalError` with the code that the vendor's other services use; `field` is its detail.
     """
     if len(content) > sizes.max_bytes:
-        raise RefusalError("IMAGE_FILE_TOO_LARGE", field)
+        raise RefusalError("IMAGE_FILE_TOO_LARGE", field, rule="bytes_refused")
     kind = next((cls for magic, cls in _FORMATS if content.startswith(magic)), None)
-    if kind is None:
-        raise RefusalError("IMAGE_ERROR_UNSUPPORTED_FORMAT", field)
+    if kind is None or kind.format not in sizes.formats:
+        known = kind is not None and kind.format in DOCUMENTED_SIZES.formats
+        rule = f"{kind.format}".lower() if kind is not None and known else "format"
+        raise RefusalError("IMAGE_ERROR_UNSUPPORTED_FORMAT", field, rule=rule)
     try:
         picture = kind(BytesIO(content))
-        if not all(sizes.min_side <= side <= sizes.max_side for side in picture.size):
-            raise RefusalError("INVALID_IMAGE_SIZE", field)
+        if min(picture.size) < sizes.min_side:
+            raise RefusalError("INVALID_IMAGE_SIZE", field, rule="side_47")
+        if max(picture.size) > sizes.max_side:
+            raise RefusalError("INVALID_IMAGE_SIZE", field, rule="side_4097")
         picture.draft("L", (around, around))
         picture.load()
         return _grey(picture)
@@ -182,7 +189,7 @@ class FaceFinder:
                 if len(self._cache) > _CACHED_PICTURES:
                     self._cache.popitem(last=False)
         if isinstance(known, RefusalError):
-            raise RefusalError(known.code, known.detail and field, status=known.status)
+            raise RefusalError(known.code, known.detail and field, rule=known.rule)
         return digest, known
 
     def _look(self, content: bytes, *, field: str, turn: bool) -> Likeness | RefusalError:

@@ -8,16 +8,19 @@ import hashlib
 import hmac
 import json
 import re
+import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from threading import Lock
 from typing import IO, Any
 
 from werkzeug.wrappers import Request
+
+from .profile import Profile
 
 JSON_TYPE = "application/json"
 HTML_TYPE = "text/html; charset=utf-8"
@@ -42,32 +45,56 @@ class RefusalError(Exception):
     """The call is refused with an error code and was not carried out.
 
     `detail` follows the code after a colon, as the vendor does it (`BAD_ARGUMENTS: user_id`).
+    `rule` is the name by which a profile may have another answer.
     """
 
-    def __init__(self, code: str, detail: str = "", *, status: int = 400) -> None:
+    def __init__(self, code: str, detail: str = "", *, status: int = 400, rule: str = "") -> None:
         super().__init__(code, detail, status)
         self.code = code
         self.detail = detail
         self.status = status
+        self.rule = rule
+
+    def observed(self, profile: Profile) -> RefusalError:
+        """The same, as a profile has it."""
+        status, error = profile.answers.get(self.rule, (0, ""))
+        if status < 400:
+            return self
+        code, _, detail = error.partition(":")
+        return RefusalError(code.strip(), detail.strip(), status=status)
 
 
-def success(payload: dict[str, Any], *, request_id: str, seconds: float) -> Reply:
-    """Status 200 with `payload`, `request_id` and `time_used` in whole milliseconds."""
-    content = {**payload, "request_id": request_id, "time_used": round(seconds * 1000)}
-    return Reply(status=200, body=_encode(content))
+def keep(profile: Profile, rule: str, *, kept: bool = True) -> None:
+    """Refuse a call that keeps to a rule, if the profile does; raises RefusalError."""
+    if kept and profile.refuses(rule):
+        raise RefusalError(rule, rule=rule)
 
 
-def failure(refusal: RefusalError, *, request_id: str, seconds: float) -> Reply:
+def success(
+    payload: dict[str, Any], *, request_id: str, seconds: float, bare: Sequence[str] = ()
+) -> Reply:
+    """Status 200 with `payload`, `request_id` and `time_used` in whole milliseconds. `bare` are the
+    codes that come without these."""
+    more = {"request_id": request_id, "time_used": round(seconds * 1000)}
+    return Reply(status=200, body=_encode(payload if "success" in bare else {**payload, **more}))
+
+
+def failure(
+    refusal: RefusalError, *, request_id: str, seconds: float, bare: Sequence[str] = ()
+) -> Reply:
     """The documented shape of an error; 404 and `AUTHORIZATION_ERROR` come without the rest."""
     error = f"{refusal.code}: {refusal.detail}" if refusal.detail else refusal.code
     content: dict[str, Any] = {"error": error}
-    if refusal.code not in _BARE_CODES:
+    if refusal.code not in _BARE_CODES.union(bare):
         content |= {"request_id": request_id, "time_used": round(seconds * 1000)}
     return Reply(status=refusal.status, body=_encode(content), code=refusal.code)
 
 
-def too_large() -> Reply:
+def too_large(profile: Profile) -> Reply:
     """The gateway's answer to a request over the limit: plain text, connection closed."""
+    if profile.refuses("bytes_refused"):
+        refusal = RefusalError("", rule="bytes_refused").observed(profile)
+        return replace(failure(refusal, request_id=secrets.token_hex(16), seconds=0), close=True)
     return Reply(
         status=413,
         body=b"Request Entity Too Large",
@@ -117,12 +144,16 @@ _RAW = re.compile(
 _FUTURE_SECONDS = 900
 # Single-use signatures are remembered this long and refused when they are older.
 _SINGLE_USE_SECONDS = 3600
+# A profile may refuse signatures that are good for longer.
+_LONG_SECONDS = 3600
 
 
 class SignatureCheck:
     """Knows the account's key and secret, and which single-use signatures are spent."""
 
-    def __init__(self, *, api_key: str, api_secret: str) -> None:
+    def __init__(self, *, api_key: str, api_secret: str, profile: Profile | None = None) -> None:
+        self._profile = profile or Profile()
+        self._used: set[str] = set()
         self._key = api_key
         self._secret = api_secret.encode()
         self._spent: OrderedDict[str, float] = OrderedDict()
@@ -148,8 +179,13 @@ class SignatureCheck:
             raise _denied()
         if expires:
             if expires <= signed or expires <= now:
-                raise _denied()
+                raise _denied("expired_signature")
+            keep(self._profile, "signature_longest", kept=expires - now > _LONG_SECONDS)
+            if self._profile.refuses("signature_reused"):
+                keep(self._profile, "signature_reused", kept=sign in self._used)
+                self._used.add(sign)
         else:
+            keep(self._profile, "signature_single")
             self._spend(sign, signed=signed, now=now)
 
     def _verified(self, sign: str) -> tuple[int, int]:
@@ -164,7 +200,7 @@ class SignatureCheck:
         # Both checks always run, so that the time taken reveals nothing.
         genuine = hmac.compare_digest(digest, decoded[:_DIGEST_BYTES])
         if fields is None or not genuine or fields["key"] != self._key:
-            raise _denied()
+            raise _denied("wrong_signature")
         return int(fields["b"]), int(fields["c"])
 
     def _spend(self, sign: str, *, signed: int, now: float) -> None:
@@ -172,20 +208,21 @@ class SignatureCheck:
             raise _denied()
         with self._lock:
             if sign in self._spent:
-                raise _denied()
+                raise _denied("signature_spent")
             self._spent[sign] = now
             while next(iter(self._spent.values())) < now - 2 * _SINGLE_USE_SECONDS:
                 self._spent.popitem(last=False)
 
 
-def _denied() -> RefusalError:
-    return RefusalError("AUTHORIZATION_ERROR", status=403)
+def _denied(rule: str = "wrong_signature") -> RefusalError:
+    return RefusalError("AUTHORIZATION_ERROR", status=403, rule=rule)
 
 
 USER_ID_BYTES = 48
 TEXT_CHARACTERS = 128
 NAME_CHARACTERS = 60
-# `group_id` is not described; the bound only keeps nonsense out.
+GROUP_ID_BYTES = 48
+# In other calls the bound only keeps nonsense out.
 GROUP_ID_CHARACTERS = 255
 DELETE_TOKENS = 1000
 
@@ -217,9 +254,10 @@ class Fields:
     files: dict[str, bytes] = field(repr=False)
     names: tuple[str, ...] = ()
     queried: tuple[str, ...] = ()
+    profile: Profile = field(default_factory=Profile)
 
     @classmethod
-    def of(cls, request: Request) -> Fields:
+    def of(cls, request: Request, profile: Profile) -> Fields:
         """Parse the body; an unreadable one has no fields."""
         files = {name: part.read() for name, part in request.files.items()}
         parts = [*request.form.items(multi=True), *request.files.items(multi=True)]
@@ -228,6 +266,7 @@ class Fields:
             files=files,
             names=tuple(name for name, _ in parts),
             queried=tuple(request.args) or (("?",) if request.query_string else ()),
+            profile=profile,
         )
 
     def check_documented(self, documented: Set[str]) -> None:
@@ -243,20 +282,38 @@ class Fields:
     def group_id(self) -> str:
         return self._text("group_id", longest=GROUP_ID_CHARACTERS)
 
+    def new_group_id(self) -> str:
+        value = self.group_id()
+        if len(value) > GROUP_ID_BYTES or not _USER_ID.fullmatch(value):
+            self._break("group_id_characters", "BAD_ARGUMENTS", "group_id")
+        return value
+
     def group_name(self) -> str:
-        return self._text("group_name", longest=NAME_CHARACTERS)
+        value = self._text("group_name", longest=NAME_CHARACTERS)
+        keep(self.profile, "library_texts", kept=len(value) == NAME_CHARACTERS)
+        return value
 
     def optional_text(self, name: str, default: str = "") -> str:
         """A free text of at most 128 characters."""
         value = self.texts.get(name, default)
         if len(value) > TEXT_CHARACTERS:
-            raise RefusalError("BAD_ARGUMENTS", name)
+            self._break("user_data_too_long", "BAD_ARGUMENTS", name)
+        if name == "user_data":
+            keep(self.profile, "user_data_accepted", kept=len(value) == TEXT_CHARACTERS)
+            keep(self.profile, "user_data_signs", kept=not value.isprintable())
         return value
 
     def user_id(self) -> str:
-        value = self._text("user_id", longest=USER_ID_BYTES)
+        value = self.texts.get("user_id", "")
+        if not value:
+            self._break("user_id_missing", "MISSING_ARGUMENTS", "user_id")
+            return "unknown"
+        if len(value) > USER_ID_BYTES:
+            self._break("user_id_too_long", "BAD_ARGUMENTS", "user_id")
         if not _USER_ID.fullmatch(value):
-            raise RefusalError("BAD_ARGUMENTS", "user_id")
+            self._break("user_id_characters", "BAD_ARGUMENTS", "user_id")
+        keep(self.profile, "user_id_longest", kept=len(value) == USER_ID_BYTES)
+        keep(self.profile, "user_id_accepted", kept="@" in value)
         return value
 
     def face_token(self) -> str:
@@ -268,14 +325,18 @@ class Fields:
             raise RefusalError("BAD_ARGUMENTS", "face_tokens")
         return tokens
 
-    def number(self, name: str, *, default: int, least: int, most: int) -> int:
-        """A decimal number from `least` to `most`."""
+    def number(self, name: str, *, default: int, least: int, most: int, call: str) -> int:
+        """A decimal number from `least` to `most`, for a kind of call."""
         text = self.texts.get(name)
         if text is None:
             return default
-        if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        if not _NUMBER.fullmatch(text):
             raise RefusalError("BAD_ARGUMENTS", name)
-        return int(text)
+        number = min(max(int(text), least), most)
+        if number != int(text):
+            beyond = least - 1 if number == least else most + 1
+            self._break(f"{call}_{name}_{beyond}", "BAD_ARGUMENTS", name)
+        return number
 
     def threshold(self) -> float:
         """The lowest score wanted, 0 to 100; 0 when left out."""
@@ -288,22 +349,28 @@ class Fields:
         """`"1"` or `"0"`; anything else is `BAD_ARGUMENTS`."""
         text = self.texts.get(name, "1" if default else "0")
         if text not in ("0", "1"):
-            raise RefusalError("BAD_ARGUMENTS", name)
+            self._break(name, "BAD_ARGUMENTS", name)
         return text == "1"
 
     def picture(self) -> tuple[str, bytes]:
         """The name of the field that carries the picture (`file` or `image`) and its bytes."""
         image, file = self.texts.get("image"), self.files.get("file")
         if image is not None and file is not None:
-            raise RefusalError("COEXISTENCE_ARGUMENTS")
+            self._break("image_and_file", "COEXISTENCE_ARGUMENTS")
         if file is not None:
             return "file", file
         if not image:
-            raise RefusalError("MISSING_ARGUMENTS", "file")
+            raise RefusalError("MISSING_ARGUMENTS", "file", rule="photo_missing")
+        keep(self.profile, "image_accepted")
         try:
             return "image", base64.b64decode(image, validate=True)
         except (binascii.Error, ValueError) as exc:
             raise RefusalError("IMAGE_ERROR_UNSUPPORTED_FORMAT", "image") from exc
+
+    def _break(self, rule: str, code: str, detail: str = "") -> None:
+        """Refuse a call that breaks a rule, unless the profile says that it is not enforced."""
+        if self.profile.enforces(rule):
+            raise RefusalError(code, detail, rule=rule)
 
     def _text(self, name: str, *, longest: int) -> str:
         value = self.texts.get(name, "")

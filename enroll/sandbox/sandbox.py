@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -45,7 +46,7 @@ class Sandbox(Behaviour):
     - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures;
       `finder` finds faces its own way.
     - `profile`: how an account behaved that was probed: score field, errors, sizes. Its `parallel`,
-      lag, latency and clock count where these are not given.
+      lags, latency and clock count where these are not given.
     - `matcher`: how people are distinguished, one of MATCHERS. `ImportError` when its package is
       missing. `model` knows nobody but the people of `made_up_photo`, and draws scores with `seed`.
 
@@ -78,6 +79,8 @@ class Sandbox(Behaviour):
         if host not in LOOPBACK:
             raise ValueError(f"{host} is not loopback; the sandbox listens on {LOOPBACK[0]} only")
         profile = profile or Profile()
+        if search_lag is not None:
+            profile = replace(profile, list_lag=None)
         limits = limits or Limits(
             max_request_bytes=profile.max_request_bytes, max_start=profile.max_start
         )
@@ -89,7 +92,7 @@ class Sandbox(Behaviour):
             late_after=late_after,
             search_lag=profile.search_lag if search_lag is None else search_lag,
             fault_lag=fault_lag,
-            errors=profile.errors,
+            profile=profile,
         )
         self._log = CallLog()
         self._most_libraries = limits.max_libraries
@@ -97,6 +100,7 @@ class Sandbox(Behaviour):
             max_bytes=profile.max_request_bytes,
             min_side=profile.min_side,
             max_side=profile.max_side,
+            formats=profile.formats,
         )
         finder = finder or shared_finder(
             matcher_named(matcher, seed=seed), detect=detect, sizes=sizes
@@ -111,7 +115,9 @@ class Sandbox(Behaviour):
             self.api_secret = api_secret or self.account.setting(
                 "api_secret", default=secrets.token_urlsafe(24)
             )
-            self._signatures = SignatureCheck(api_key=self.api_key, api_secret=self.api_secret)
+            self._signatures = SignatureCheck(
+                api_key=self.api_key, api_secret=self.api_secret, profile=profile
+            )
             stopping = Event()
             service = Service(
                 calls=Calls(
@@ -131,9 +137,9 @@ class Sandbox(Behaviour):
                 host,
                 port,
                 service=service,
-                clock=self._clock,
+                clock=None if "date" in profile.quirks else self._clock,
                 stopping=stopping,
-                limit=limits.max_request_bytes,
+                profile=replace(profile, max_request_bytes=limits.max_request_bytes),
             )
         except BaseException:
             self.account.close()
@@ -230,6 +236,10 @@ class Sandbox(Behaviour):
     def wait_idle(self, seconds: float = 10.0) -> bool:
         """Wait until no call is under way (late ones included); False when it took too long."""
         return self._log.wait_idle(seconds)
+
+    def wait_arrived(self, count: int, seconds: float = 10.0) -> bool:
+        """Wait until `count` calls of any kind have arrived; False when it took too long."""
+        return self._log.wait_arrived(count, seconds)
 
     def wait_count(self, kind: str, count: int, seconds: float = 10.0) -> bool:
         """Wait until `count` calls of a kind have arrived; False when it took too long."""

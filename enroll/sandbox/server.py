@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from .messages import Clock, FormRequest, Reply, too_large
+from .profile import Profile
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -38,10 +39,11 @@ class Responder:
     """Answers on one connection, properly or not; no method raises `OSError`.
 
     `stopping` is set when the stand-in stops: every wait ends at once.
-    `closed` says that the connection takes no further request.
+    `closed` says that the connection takes no further request. Without a clock, answers have no
+    date.
     """
 
-    def __init__(self, connection: socket.socket, *, clock: Clock, stopping: Event) -> None:
+    def __init__(self, connection: socket.socket, *, clock: Clock | None, stopping: Event) -> None:
         self._socket = connection
         self._clock = clock
         self._stopping = stopping
@@ -109,7 +111,7 @@ class Responder:
         """The header; without a `length` the end of the connection ends the body."""
         lines = [
             f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}",
-            f"Date: {formatdate(self._clock.now(), usegmt=True)}",
+            *([f"Date: {formatdate(self._clock.now(), usegmt=True)}"] if self._clock else ()),
             "Server: facesearch-sandbox",
             f"Content-Type: {reply.content_type}",
             *(f"{name}: {value}" for name, value in reply.headers),
@@ -193,7 +195,7 @@ class Handler(WSGIRequestHandler):
             source = io.BufferedReader(environ["wsgi.input"]) if chunked else self.rfile
             body = source.read(limit + 1 if chunked else announced)
         if announced > limit or len(body) > limit:
-            responder.send(too_large())
+            responder.send(self.server.too_large)
             responder.hold(
                 _LINGER_SECONDS
             )  # reads the rest, so that the client can read the answer
@@ -224,12 +226,20 @@ class Server(ThreadedWSGIServer):
     daemon_threads = True
 
     def __init__(
-        self, host: str, port: int, *, service: Service, clock: Clock, stopping: Event, limit: int
+        self,
+        host: str,
+        port: int,
+        *,
+        service: Service,
+        clock: Clock | None,
+        stopping: Event,
+        profile: Profile,
     ) -> None:
         self.service = service
         self.clock = clock
+        self.too_large = too_large(profile)
         self.stopping = stopping
-        self.max_request_bytes = limit
+        self.max_request_bytes = profile.max_request_bytes
         self.bugs: list[BaseException] = []
         self._lock = Lock()
         self._connections: dict[socket.socket, Thread] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Condition, Event
 from typing import Any
@@ -23,6 +23,7 @@ from .messages import (
     html,
     success,
 )
+from .profile import Profile
 from .server import Responder
 
 _KEPT = 200_000
@@ -108,6 +109,11 @@ class CallLog:
         with self._changed:
             return self._changed.wait_for(lambda: self._under_way == 0, seconds)
 
+    def wait_arrived(self, count: int, seconds: float) -> bool:
+        """Wait until that many calls of any kind have arrived; False when it took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._arrived >= count, seconds)
+
     def wait_count(self, kind: str, count: int, seconds: float) -> bool:
         """Wait until that many calls of the kind have arrived; False when it took too long."""
         with self._changed:
@@ -131,7 +137,7 @@ class Behaviour:
     late_after: float | None = None
     search_lag: float = 0.0
     fault_lag: float = 2.0
-    errors: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(slots=True)
@@ -140,20 +146,29 @@ class _Exchange:
 
     call: Call
     responder: Responder
-    errors: Mapping[str, tuple[int, str]]
+    profile: Profile
     fields: Fields = field(default_factory=lambda: Fields({}, {}))
     request_id: str = field(default_factory=lambda: secrets.token_hex(16))
     began: float = field(default_factory=time.monotonic)
 
     def success(self, payload: dict[str, Any]) -> Reply:
-        return success(payload, request_id=self.request_id, seconds=self._elapsed())
+        return success(
+            payload,
+            request_id=self.request_id,
+            seconds=self._elapsed(),
+            bare=self.profile.bare,
+        )
 
-    def failure(self, code: str, detail: str = "", *, status: int = 400) -> Reply:
-        return self.refused(RefusalError(code, detail, status=status))
+    def failure(self, code: str, detail: str = "", *, status: int = 400, rule: str = "") -> Reply:
+        return self.refused(RefusalError(code, detail, status=status, rule=rule))
 
     def refused(self, refusal: RefusalError) -> Reply:
-        refusal = _as_observed(refusal, self.errors)
-        return failure(refusal, request_id=self.request_id, seconds=self._elapsed())
+        return failure(
+            refusal.observed(self.profile),
+            request_id=self.request_id,
+            seconds=self._elapsed(),
+            bare=self.profile.bare,
+        )
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.began
@@ -185,7 +200,7 @@ class Service:
         call, admitted = self._log.enter(
             kind=kind or request.path, time=self._clock.now(), parallel=self._behaviour.parallel
         )
-        exchange = _Exchange(call, responder, self._behaviour.errors)
+        exchange = _Exchange(call, responder, self._behaviour.profile)
         reply: Reply | None = None
         try:
             reply = self._reply(exchange, request, kind, admitted=admitted)
@@ -202,13 +217,15 @@ class Service:
         self, exchange: _Exchange, request: FormRequest, kind: CallKind | None, *, admitted: bool
     ) -> Reply | None:
         """The reply, or None when nothing is left to send on the connection."""
-        exchange.fields = Fields.of(request)
+        exchange.fields = Fields.of(request, exchange.profile)
         self._note(exchange, user_id=exchange.fields.texts.get("user_id", ""))
         if kind is None:
-            return exchange.failure("API_NOT_FOUND", status=404)
+            return exchange.failure("API_NOT_FOUND", status=404, rule="unknown_call")
         try:
             self._check(exchange, request, kind)
         except RefusalError as refusal:
+            if refusal.status == 403 and "refused_not_added" in exchange.profile.quirks:
+                self._carry_out(exchange, kind)
             return exchange.refused(refusal)
         if not admitted:
             return _fault_reply(exchange, FaultKind.REFUSED)
@@ -247,11 +264,15 @@ class Service:
         has only documented fields."""
         if request.mimetype != "multipart/form-data":
             raise RefusalError("BAD_ARGUMENTS", "Content-Type")
-        self._signatures.check(
-            sign=exchange.fields.texts.get("sign"),
-            version=exchange.fields.texts.get("sign_version"),
-            now=exchange.call.time,
-        )
+        try:
+            self._signatures.check(
+                sign=exchange.fields.texts.get("sign"),
+                version=exchange.fields.texts.get("sign_version"),
+                now=exchange.call.time,
+            )
+        except RefusalError as refusal:
+            if exchange.profile.enforces(refusal.rule):
+                raise
         exchange.fields.check_documented(documented_fields(kind))
 
     def _carry_out(self, exchange: _Exchange, kind: CallKind, *, lag: float = 0.0) -> Reply:
@@ -272,17 +293,6 @@ class Service:
         if not self._stopping.is_set():
             self._carry_out(exchange, kind)
         exchange.responder.hold()
-
-
-def _as_observed(refusal: RefusalError, errors: Mapping[str, tuple[int, str]]) -> RefusalError:
-    """The refusal as a profile has it: by code and detail, else by the code alone."""
-    whole = f"{refusal.code}: {refusal.detail}" if refusal.detail else refusal.code
-    observed = errors.get(whole) or errors.get(refusal.code)
-    if observed is None:
-        return refusal
-    status, error = observed
-    code, _, detail = error.partition(":")
-    return RefusalError(code.strip(), detail.strip(), status=status)
 
 
 def _produce(kind: FaultKind, exchange: _Exchange) -> Reply | None:
@@ -316,7 +326,9 @@ def _fault_reply(exchange: _Exchange, kind: FaultKind) -> Reply:
         FaultKind.GATEWAY_TIMEOUT: lambda: html(504, "Gateway Time-out"),
         FaultKind.NOT_JSON: lambda: html(200, "Welcome"),
         FaultKind.NO_TOKEN: lambda: exchange.success({}),
-        FaultKind.REFUSED: lambda: exchange.failure("CONCURRENCY_LIMIT_EXCEEDED", status=403),
+        FaultKind.REFUSED: lambda: exchange.failure(
+            "CONCURRENCY_LIMIT_EXCEEDED", status=403, rule="parallel"
+        ),
         FaultKind.TOO_MANY: lambda: html(429, "Too Many Requests", headers=(("Retry-After", "1"),)),
         FaultKind.UNKNOWN_CODE: lambda: exchange.failure(_UNDOCUMENTED_CODE, "rehearsal"),
         FaultKind.HTML_403: lambda: html(403, "Forbidden"),
