@@ -17,43 +17,48 @@ _HOMES = {
     "sync": "enroll.api.enrolling",
     "plan": "enroll.api.enrolling",
     "verify": "enroll.api.maintaining",
-    "audit": "enroll.api.maintaining",
-    "accept": "enroll.api.maintaining",
+    "audit": "enroll.api.searching",
+    "accept": "enroll.api.searching",
     "adopt": "enroll.api.maintaining",
     "resolve": "enroll.api.maintaining",
     "remove": "enroll.api.maintaining",
     "forget": "enroll.api.maintaining",
     "readmit": "enroll.api.maintaining",
+    "who": "enroll.api.searching",
+    "Resemblance": "enroll.api.searching",
     "open_ledger": "enroll.api.reports",
     "Outcome": "enroll.api.reports",
     "RunReport": "enroll.api.reports",
     "NotDoneError": "enroll.api.reports",
     "Progress": "enroll.api.watching",
+    "Step": "enroll.api.watching",
     "Credentials": "enroll.model",
     "Entry": "enroll.model",
     "Status": "enroll.model",
     "EnrollError": "enroll.errors",
     "ExitCode": "enroll.errors",
     "GuardError": "enroll.errors",
+    "LedgerBusyError": "enroll.errors",
+    "ServiceError": "enroll.errors",
+    "UsageError": "enroll.errors",
 }
 
 if TYPE_CHECKING:
     from enroll.api.enrolling import plan, run, sync
-    from enroll.api.maintaining import (
-        accept,
-        adopt,
-        audit,
-        forget,
-        readmit,
-        remove,
-        resolve,
-        verify,
-    )
+    from enroll.api.maintaining import adopt, forget, readmit, remove, resolve, verify
     from enroll.api.options import Settings
     from enroll.api.reports import NotDoneError, Outcome, RunReport, open_ledger
     from enroll.api.rows import Row
-    from enroll.api.watching import Progress
-    from enroll.errors import EnrollError, ExitCode, GuardError
+    from enroll.api.searching import Resemblance, accept, audit, who
+    from enroll.api.watching import Progress, Step
+    from enroll.errors import (
+        EnrollError,
+        ExitCode,
+        GuardError,
+        LedgerBusyError,
+        ServiceError,
+        UsageError,
+    )
     from enroll.model import Credentials, Entry, Status
 
 __all__ = [
@@ -62,13 +67,18 @@ __all__ = [
     "Entry",
     "ExitCode",
     "GuardError",
+    "LedgerBusyError",
     "NotDoneError",
     "Outcome",
     "Progress",
+    "Resemblance",
     "Row",
     "RunReport",
+    "ServiceError",
     "Settings",
     "Status",
+    "Step",
+    "UsageError",
     "__version__",
     "accept",
     "adopt",
@@ -82,6 +92,7 @@ __all__ = [
     "run",
     "sync",
     "verify",
+    "who",
 ]
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -50,6 +51,10 @@ class EnrollError(Exception):
     def __init__(self, sentence: str = "", *further: str) -> None:
         super().__init__(sentence, *further)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it, whatever a subclass takes: between processes its exit code counts."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     @property
     def lines(self) -> Sequence[str]:
         """The lines to print; a line end within one of them came from outside."""
@@ -71,6 +76,14 @@ def run_of(error: BaseException) -> int | None:
     """The number that `name_run` has noted, None if it ends none."""
     found: int | None = error.__dict__.get(_RUN)
     return found
+
+
+def _restored(
+    kind: type[EnrollError], args: Sequence[object], state: Mapping[str, Any]
+) -> EnrollError:
+    error: EnrollError = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(EnrollError):

@@ -136,10 +136,10 @@ class Told:
     def say(self, *lines: str) -> None:
         self.said += lines
 
-    def progress(self, done: int, what: str) -> None:
+    def progress(self, done: int, what: str, *, of: int | None = None) -> None:
         assert done > 0
 
-    def confirm(self, question: str) -> bool:
+    def confirm(self, question: str, *, changes: bool = True) -> bool:
         self.questions.append(question)
         return self.agrees
 

@@ -337,7 +337,7 @@ def test_an_interrupted_adoption_keeps_what_it_has_found_and_goes_on(archive: Ar
         archive.add(f"u{number}", f"{number}.jpg")
 
     class ImpatientAfterTwo(Told):
-        def progress(self, done: int, what: str) -> None:
+        def progress(self, done: int, what: str, *, of: int | None = None) -> None:
             if "searched" in what and done == 3:
                 raise KeyboardInterrupt
 

@@ -149,7 +149,7 @@ class Person(Told):
         self.place, self.adds = place, adds
         self.question = ""
 
-    def confirm(self, question: str) -> bool:
+    def confirm(self, question: str, *, changes: bool = True) -> bool:
         self.question = question
         if self.adds:
             self.place.add("u1", "1.jpg")

@@ -349,7 +349,7 @@ def test_while_a_run_goes_on_the_ledger_is_compared_and_not_changed(archive: Arc
 
 def test_what_a_run_adds_while_the_library_is_read_is_left_out(archive: Archive) -> None:
     class Meanwhile(Told):
-        def progress(self, done: int, what: str) -> None:
+        def progress(self, done: int, what: str, *, of: int | None = None) -> None:
             if len(archive.rows) == 5:  # the page has been read
                 archive.people(6)
                 archive.run()
@@ -532,7 +532,7 @@ def test_a_copy_that_was_adopted_while_we_asked_is_not_deleted(archive: Archive)
     proved = archive.add("u4", "4.jpg")
 
     class Meanwhile(Told):
-        def confirm(self, question: str) -> bool:
+        def confirm(self, question: str, *, changes: bool = True) -> bool:
             archive.record(
                 replace(archive.face("u3"), face_token=recorded),
                 replace(archive.face("u4"), face_token=proved),
@@ -721,7 +721,7 @@ def test_a_face_that_another_command_has_changed_meanwhile_stays_as_it_is(archiv
     archive.delete(archive.face("u1").face_token or "")
 
     class Meanwhile(Told):
-        def confirm(self, question: str) -> bool:
+        def confirm(self, question: str, *, changes: bool = True) -> bool:
             archive.record(replace(archive.face("u1"), face_token=archive.add("u1", "1.jpg")))
             return super().confirm(question)
 

@@ -22,11 +22,11 @@ from enroll.api.options import (
     place_of_ledger,
     reader,
     run_settings,
-    taken,
+    taken_with_credentials,
 )
 from enroll.api.reports import KeptRows, Outcome, RunReport, outcome_of, outcomes, report_of
 from enroll.api.rows import Rows, is_path, manifest_of
-from enroll.api.watching import OnProgress, OnRow, Watch
+from enroll.api.watching import Hooks, OnProgress, OnRow, Watch
 from enroll.commands.plan import make_plan
 from enroll.commands.plan_report import Plan, plan_lines
 from enroll.commands.run import enroll_manifest
@@ -64,30 +64,37 @@ def run(
     library, which has to be given here or in `settings`, the defaults for all that is not given.
     `ledger` is the ledger's file, by default that of the library in the state folder, and
     `credentials` are key and secret or where to read them. With `dry_run`, nothing is sent, and
-    the report's text is the plan. `options` are the other options of the command.
+    the report's text is the plan.
 
-    `on_progress` gets a `Progress` a few times a second, and `on_row` the `Entry` of each row that
-    has an outcome in this run, without its token. They are called in this thread. What they raise
-    ends the run gracefully, and is then raised here. Setting `cancel` ends the run as Ctrl-C does:
-    no new call leaves, calls in flight may finish. `results` is a file to write; by default there
-    is one beside a manifest, and none for rows in memory. Log lines mask user ids, unless
-    `show_user_ids`.
+    `on_progress` gets a `Progress` a few times a second, `on_row` the `Entry` of each row that has
+    an outcome in this run, without its token. They are called in this thread, and what they raise
+    ends the run and is raised here. Setting `cancel` ends the run gracefully, as Ctrl-C does.
+    Log lines mask user ids, unless `show_user_ids`.
 
-    Raises `EnrollError` if the run cannot begin; nothing was sent then. What ends it later is in
-    the report. Raises TypeError for an option that the command does not have.
+    Further options are those of `enroll run --help`, text is read as on the command line, and times
+    are in seconds:
+
+    - rows: `columns`, `delimiter`, `encoding`, `header_row`, `id_from`, `limit`, `sample`, `seed`,
+      `sheet`
+    - photos: `accept_truncated`, `checksum`, `convert`, `images`, `lookalikes`, `max_bytes`,
+      `max_pixels`, `max_side`, `memory`, `min_face`, `multi_oriented_detection`, `photo`,
+      `precheck`, `readers`, `retry`
+    - library and calls: `allow_http`, `allow_nonempty`, `attempts`, `ca_bundle`, `create_library`,
+      `credentials_grace`, `endpoint`, `max_calls`, `max_in_flight`, `on_code`, `rate`, `send_as`,
+      `settle_after`, `timeout`
+    - the end: `drain`, `fail_on`, `give_up_after`, `max_duration`, `results` (a file to write; by
+      default one beside a manifest, and none for rows in memory)
+
+    Raises EnrollError if the run cannot begin: UsageError for wrong arguments or rows,
+    ServiceError, LedgerBusyError while another run has the ledger. What ends it later is in the
+    report.
     """
     given = {"group_id": group_id, "ledger": ledger, **options}
     with _wanted(RunSettings, rows, given, credentials, settings, dry=dry_run) as wanted:
         if dry_run:
             return _planned(wanted)
-        watch = partial(
-            Watch,
-            on_progress=on_progress,
-            on_row=on_row,
-            cancel=cancel,
-            show_user_ids=show_user_ids,
-        )
-        return _enroll(enroll_manifest, wanted, watch, show_user_ids=show_user_ids)
+        hooks = Hooks(on_progress=on_progress, on_row=on_row, cancel=cancel)
+        return _enroll(enroll_manifest, wanted, hooks, show_user_ids=show_user_ids)
 
 
 def sync(
@@ -107,24 +114,20 @@ def sync(
     """Make the library match the rows, as `enroll sync` does: new people are added, changed photos
     and texts are replaced, and people absent for longer than `grace` days are removed.
 
-    The arguments are those of `run`. With `dry_run`, the report's text is the difference.
+    The arguments are those of `run`, without `limit`, `sample` and `seed`; and `grace`; the bounds
+    `max_changes`, `max_missing` and `max_removals` (a number of people, or a share such as "1%");
+    and `differences`, a file for them. With `dry_run`, the report's text is the difference.
 
-    Raises `GuardError` if the difference is too large, in a dry run, too; nothing is done then.
-    Raises `EnrollError` if the sync cannot begin. What ends it later is in the report.
+    Raises as `run`, and GuardError, a dry run too, if the difference is too large; nothing is done
+    then.
     """
     given = {"group_id": group_id, "ledger": ledger, **options}
     with _wanted(SyncSettings, rows, given, credentials, settings, dry=dry_run) as wanted:
         if dry_run:
             return _compared(wanted, show_user_ids=show_user_ids)
-        watch = partial(
-            Watch,
-            on_progress=on_progress,
-            on_row=on_row,
-            cancel=cancel,
-            show_user_ids=show_user_ids,
-        )
         act = partial(sync_manifest, show_user_ids=show_user_ids)
-        return _enroll(act, wanted, watch, show_user_ids=show_user_ids)
+        hooks = Hooks(on_progress=on_progress, on_row=on_row, cancel=cancel)
+        return _enroll(act, wanted, hooks, show_user_ids=show_user_ids)
 
 
 def plan(
@@ -143,9 +146,15 @@ def plan(
     nothing is written but the tables `report` (each photo), `orphans` (photos that no row uses)
     and `duplicates` (rows with the same photo), if they are given.
 
-    The other arguments are those of `run`; without `group_id` and `ledger`, every row is new. With
-    `full`, every due photo is prepared as for a call. The outcome's `result` has the numbers:
-    `rows`, `due`, `calls`, `content` (bytes), `seconds`, `faults` and others. Raises `EnrollError`.
+    The outcome's `result` has the numbers: `due` rows, `calls`, `faults` by status and code,
+    `seconds` that the calls take, and others. With `full`, every due photo is prepared as for a
+    call; with `sample`, so many.
+
+    Further options are those of `run`: `accept_truncated`, `checksum`, `columns`, `convert`,
+    `delimiter`, `encoding`, `endpoint`, `header_row`, `id_from`, `images`, `lookalikes`,
+    `max_bytes`, `max_in_flight`, `max_pixels`, `max_side`, `memory`, `min_face`,
+    `multi_oriented_detection`, `photo`, `precheck`, `rate`, `readers`, `retry`, `seed`, `send_as`,
+    `sheet`. Raises EnrollError.
     """
     given = {"group_id": group_id, "ledger": ledger, **options}
     with _wanted(RunSettings, rows, given, None, settings, dry=True) as wanted:
@@ -187,9 +196,9 @@ def _wanted(
     """The settings, with a manifest of the rows. One that is compared only is not beside the
     ledger, so that it disturbs no run."""
     began = clock.time()
-    values = taken(kind.command, settings, given, names=names_of(kind))
-    of_settings = values.pop("credentials", None)
-    credentials = of_settings if credentials is None else credentials
+    values, credentials = taken_with_credentials(
+        kind.command, settings, given, credentials, names=names_of(kind)
+    )
     place = None if dry else place_of_ledger(values)
     with manifest_of(rows, ledger=place, images=values.get("images")) as (manifest, images):
         yield Wanted(
@@ -210,14 +219,13 @@ def _wanted(
 def _enroll(
     act: Callable[..., Report],
     wanted: Wanted[Any],
-    watching: Callable[[RunSettings], Watch],
+    hooks: Hooks,
     *,
     show_user_ids: bool,
 ) -> RunReport:
     """Enroll, and raise what a callback has raised."""
     settings = wanted.settings
-    watch = watching(settings)
-    with closing(watch):
+    with closing(Watch(settings, hooks, show_user_ids=show_user_ids)) as watch:
         watch.check()
         report = act(settings, reader(wanted.credentials), screen=watch)
         log_summary(report)

@@ -122,10 +122,10 @@ class AdoptOptions(SharedOptions, total=False):
     allow_http: bool
 
 
-class LedgerOptions(TypedDict, total=False):
-    """Options of the commands that work on an existing ledger. Without `ledger` it is the
-    library's, and without `group_id` the only one; without `endpoint` it is that of the ledger's
-    last run."""
+class LibraryOptions(TypedDict, total=False):
+    """Options of the commands that work on an existing ledger or library. Without `ledger` it is
+    the library's, and without `group_id` the only one; without `endpoint` it is that of the
+    ledger's last run."""
 
     group_id: str
     ledger: PathLike
@@ -133,6 +133,19 @@ class LedgerOptions(TypedDict, total=False):
     timeout: float
     ca_bundle: PathLike
     allow_http: bool
+
+
+class WhoOptions(LibraryOptions, total=False):
+    """Options of `enroll who`."""
+
+    limit: int
+    max_side: int
+    multi_oriented_detection: bool
+
+
+class LedgerOptions(LibraryOptions, total=False):
+    """Options of the commands that work on an existing ledger."""
+
     max_in_flight: int | str
 
 
@@ -188,6 +201,20 @@ def taken(
     texts = {name: _as_text(name, value) for name, value in given.items()}
     texts = {name: text for name, text in texts.items() if text is not None}
     return values | given | option_values(command, texts)
+
+
+def taken_with_credentials(
+    command: str,
+    settings: Settings | None,
+    given: Mapping[str, Any],
+    credentials: CredentialsLike,
+    *,
+    names: Iterable[str],
+) -> tuple[dict[str, Any], CredentialsLike]:
+    """The same, with the credentials apart: those given, else those of the settings."""
+    values = taken(command, settings, given, names=names)
+    of_settings = values.pop("credentials", None)
+    return values, of_settings if credentials is None else credentials
 
 
 _BOUNDS = frozenset({"max_removals", "max_changes", "max_missing"})
@@ -266,16 +293,25 @@ def run_settings(
 
 
 def session_values(
-    values: Mapping[str, Any], credentials: CredentialsLike, settings: Settings | None
-) -> dict[str, Any]:
-    """The same for a command on an existing ledger, which is found. Raises UsageError."""
-    ledger = find_ledger(
-        ledger=values.get("ledger"),
-        endpoint=values.get("endpoint"),
-        group_id=values.get("group_id"),
+    command: str,
+    kind: type[CallSettings],
+    given: Mapping[str, Any],
+    credentials: CredentialsLike,
+    settings: Settings | None,
+) -> tuple[dict[str, Any], CredentialsLike]:
+    """The same for a command on an existing ledger, which is found; and the credentials. Raises
+    UsageError."""
+    values, credentials = taken_with_credentials(
+        command, settings, given, credentials, names=names_of(kind)
     )
+    ledger = find_ledger(**library_of(values))
     files = _files(credentials, settings, values.get("ca_bundle"))
-    return {**values, "ledger": ledger, "in_use": files}
+    return {**values, "ledger": ledger, "in_use": files}, credentials
+
+
+def library_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that say which library is meant."""
+    return {name: values.get(name) for name in ("ledger", "endpoint", "group_id")}
 
 
 def _path(credentials: CredentialsLike) -> Path | None:

@@ -57,6 +57,10 @@ class Outcome(Generic[R]):
     def __str__(self) -> str:
         return self.text
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """A notebook's cell shows the text."""
+        printer.text(self.text)
+
     def to_dict(self) -> dict[str, Any]:
         """Its figures as plain values, without anything that names a person: the object that the
         command prints with `--json`."""
@@ -90,6 +94,10 @@ class RunReport:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """A notebook's cell shows the text."""
+        printer.text(self.text)
 
     def rows(self) -> Iterator[Entry]:
         """The outcome of each row, in the order of the manifest; `pending` where there is none yet.

@@ -1,4 +1,4 @@
-"""Rows in memory as a manifest: a private file beside the ledger, for as long as a command runs."""
+"""Rows and people in memory as files, for as long as a command runs, such as a manifest."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ class Row:
 Rows: TypeAlias = "str | os.PathLike[str] | Iterable[Row] | pd.DataFrame"
 """What can be enrolled: a manifest's path; rows, which may come from a generator; or a DataFrame
 with the columns `user_id`, `image` (paths or bytes) and perhaps `user_data`."""
+
+UserIds: TypeAlias = "str | os.PathLike[str] | Iterable[str]"
+"""People: their user ids, or the path of a file with an id a line, or of a CSV with the column
+`user_id`. One `str` is a path."""
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -172,7 +176,7 @@ def _photo_text(photo: Any, number: int, *, inside: bool, folder: Path | None) -
         before = "bytes" if inside else "paths"
         raise UsageError(
             f"The photo of row {number:,} is {given}, and the ones before it are {before}. Give "
-            "all of them in the same way."
+            "all of them in the same way: read the files first, with pathlib.Path.read_bytes."
         )
     if not inside:
         path = _plain(os.fspath(photo), number)
@@ -252,3 +256,26 @@ def _locked(path: Path) -> IO[str]:
             file.close()
             raise
         file.close()  # its owner removed it in between
+
+
+# People
+
+
+def listed(user_ids: Iterable[str]) -> list[str]:
+    """Ids as a list; one alone, which is a text, would be taken for its letters."""
+    return [user_ids] if isinstance(user_ids, str) else list(user_ids)
+
+
+@contextmanager
+def people_file(user_ids: UserIds | None) -> Iterator[Path | None]:
+    """The file of user ids, which is there within the context if they were given themselves."""
+    if user_ids is None or isinstance(user_ids, str | os.PathLike):
+        yield None if user_ids is None else Path(user_ids)
+        return
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="enroll-", suffix=".csv", newline="", encoding="utf-8"
+    ) as file:
+        writer = csv.writer(file)
+        writer.writerows([["user_id"], *([user_id] for user_id in user_ids)])
+        file.flush()
+        yield Path(file.name)

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from enroll import clock
-from enroll.api.reports import NotDoneError
+from enroll.api.reports import E, NotDoneError, Outcome, outcome_of
 from enroll.commands.run_opening import Destination
 from enroll.errors import ExitCode
 from enroll.ledger import shown_path
 from enroll.model import Candidate, Entry, Fault, Status
 from enroll.report.console import Console
+from enroll.report.outcome import of_session_settings
+from enroll.session.session import SessionSettings
 from enroll.session.tally import Tally
 from enroll.settings import RunSettings
 from enroll.text.logs import LOGGER, LastingStream, log
@@ -44,26 +46,48 @@ class Progress:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """How far a command other than a run is: it has `done` so many of something, of `of` in all,
+    None if that is not known. `what` says of what, such as "faces listed". `seconds` have passed
+    since it began."""
+
+    done: int
+    of: int | None
+    what: str
+    seconds: float
+
+
 OnProgress = Callable[[Progress], None]
 """Called a few times a second with how far the run is. It has to be quick."""
 
 OnRow = Callable[[Entry], None]
 """Called for each row that has an outcome in this run. It has to be quick."""
 
+OnStep = Callable[[Step], None]
+"""Called after each call of a command that is no run. It has to be quick."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a caller wants to hear of a run, and how they end it."""
+
+    on_progress: OnProgress | None
+    on_row: OnRow | None
+    cancel: Event | None
+
+
+def check_cancelled(cancel: Event | None, sentence: str) -> None:
+    """Raise NotDoneError if that is set."""
+    if cancel is not None and cancel.is_set():
+        raise NotDoneError(sentence, ExitCode.INTERRUPTED)
+
 
 class Watch(Console):
     """Logs what the command logs, and calls back. What a callback raises ends the run gracefully,
     and goes on once the run has been closed."""
 
-    def __init__(
-        self,
-        settings: RunSettings,
-        *,
-        on_progress: OnProgress | None,
-        on_row: OnRow | None,
-        cancel: Event | None,
-        show_user_ids: bool,
-    ) -> None:
+    def __init__(self, settings: RunSettings, hooks: Hooks, *, show_user_ids: bool) -> None:
         self._null = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # see `close`
         super().__init__(
             settings,
@@ -73,9 +97,9 @@ class Watch(Console):
             quiet=True,
             show_user_ids=show_user_ids,
         )
-        self._on_progress = on_progress
-        self._on_row = on_row
-        self._cancel = cancel
+        self._on_progress = hooks.on_progress
+        self._on_row = hooks.on_row
+        self._cancel = hooks.cancel
         self._interrupt: Callable[[int], None] | None = None
         self._started = clock.monotonic()
         self._last: Tally | None = None
@@ -90,8 +114,7 @@ class Watch(Console):
 
     def check(self) -> None:
         """Raise NotDoneError if the command was cancelled before it began."""
-        if self._cancel is not None and self._cancel.is_set():
-            raise NotDoneError("Cancelled before anything was sent.", ExitCode.INTERRUPTED)
+        check_cancelled(self._cancel, "Cancelled before anything was sent.")
 
     def connecting(self, endpoint: str, credentials: str) -> None:
         self.check()
@@ -183,12 +206,36 @@ class Watch(Console):
 
 
 class Answers:
-    """Stands for a person at a terminal: logs and keeps what is shown, and answers every question
-    with `yes` or no."""
+    """Plays the person at a terminal: logs and keeps what is shown, answers every question with
+    `yes` or no, and ends the command once its caller wants that. A context manager, which raises
+    what a callback has raised."""
 
-    def __init__(self, *, yes: bool) -> None:
+    def __init__(
+        self, *, yes: bool = True, on_progress: OnStep | None = None, cancel: Event | None = None
+    ) -> None:
         self._yes = yes
+        self._on_progress = on_progress
+        self._cancel = cancel
+        self._began = clock.monotonic()
         self._lines: list[str] = []
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        if self._error is not None:
+            raise self._error from None
+
+    def outcome(self, settings: SessionSettings, act: Callable[[], E]) -> Outcome[E]:
+        """Carry out a command on an existing ledger. One whose question was answered with no was
+        only tried, so it is done."""
+        about = of_session_settings(settings)
+        began = clock.time()
+        with self:
+            result = act()
+        code = ExitCode.DONE if result.exit_code is ExitCode.INTERRUPTED else None
+        return outcome_of(about, result, text=self.text, started=began, exit_code=code)
 
     @property
     def text(self) -> str:
@@ -196,6 +243,7 @@ class Answers:
         return "\n".join(self._lines)
 
     def connecting(self, endpoint: str, credentials: str) -> None:
+        self._check()
         log(
             "connecting",
             f"calling {endpoint} with {credentials}",
@@ -207,9 +255,27 @@ class Answers:
         for line in filter(str.strip, lines):
             log("said", line, {})
 
-    def progress(self, done: int, what: str) -> None:
-        """Nothing: the lines are enough."""
+    def progress(self, done: int, what: str, *, of: int | None = None) -> None:
+        if self._on_progress is not None:
+            step = Step(done=done, of=of, what=what, seconds=clock.monotonic() - self._began)
+            try:
+                self._on_progress(step)
+            except KeyboardInterrupt:  # which the ledger records as what it is
+                raise
+            except BaseException as error:
+                self._error = error
+                raise NotDoneError("A callback has ended it.", ExitCode.INTERRUPTED) from error
+        self._check()
 
-    def confirm(self, question: str) -> bool:
-        log("asked", f"{question} {'yes' if self._yes else 'no'}", {})
-        return self._yes
+    def confirm(self, question: str, *, changes: bool = True) -> bool:
+        self._check()
+        agrees = self._yes or not changes
+        log("asked", f"{question} {'yes' if agrees else 'no'}", {})
+        if not agrees:
+            self._lines.append(f"Not asked in a dry run: {question}")
+        return agrees
+
+    def _check(self) -> None:
+        check_cancelled(
+            self._cancel, "Cancelled. What was done is on record, and the same call continues."
+        )

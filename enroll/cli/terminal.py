@@ -53,14 +53,14 @@ class Terminal:
         with printing():
             say(*lines)
 
-    def progress(self, done: int, what: str) -> None:
+    def progress(self, done: int, what: str, *, of: int | None = None) -> None:
         """Show on a terminal, now and then, how far the command is."""
         now = clock.monotonic()
         if now - self._told_at >= PROGRESS_SECONDS and sys.stderr.isatty():
             self._told_at = now
-            say_aside(f"… {done:,} {what}")
+            say_aside(f"… {done:,}{'' if of is None else f' of {of:,}'} {what}")
 
-    def confirm(self, question: str) -> bool:
+    def confirm(self, question: str, *, changes: bool = True) -> bool:
         """Ask a person. Raises UsageError if there is nobody to ask."""
         if self._yes:
             return True
@@ -83,10 +83,9 @@ def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
 
 
 def tame_pillow() -> None:
-    """Keep Pillow and its decoders from printing about odd or broken photos, which the rows report,
-    and from keeping one picture's memory for the next."""
-    from enroll.photos import give_back_memory, hush_libtiff
+    """Keep Pillow from printing about odd or broken photos, which the rows report, and from keeping
+    one picture's memory for the next."""
+    from enroll.photos import give_back_memory
 
     warnings.filterwarnings("ignore", module="PIL")
-    hush_libtiff()
     give_back_memory()

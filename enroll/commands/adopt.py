@@ -178,7 +178,7 @@ class _Work:
                     multi_oriented_detection=run.multi_oriented_detection,
                     adoption=adoption,
                     remarks=remarks,
-                    progress=self.prompt.progress,
+                    prompt=self.prompt,
                 ).adopt(self.listing.rows_by_person(listed_only=listed.whole))
             adoption.to_look_at = remarks.count
             adoption.unknown = sum(

@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from enroll import clock
@@ -40,7 +40,7 @@ from enroll.runner.health import Breaker
 from enroll.runner.transitions import Hold, NoCall, Policy, first_step
 from enroll.session.caller import Caller
 from enroll.session.library_faces import Findings, PhotoSearch, SeenFace, cut_at, found_faces
-from enroll.session.session import CommandRecord
+from enroll.session.session import CommandRecord, Prompt
 from enroll.settings import SEARCH_PREPARATION
 
 MOST_UNDECIDED = 1000
@@ -103,7 +103,7 @@ class AdoptSearch:
     multi_oriented_detection: bool
     adoption: Adoption
     remarks: Remarks
-    progress: Callable[[int, str], None]
+    prompt: Prompt
     _sizes: dict[str, int] = field(default_factory=dict)
     _incomplete: dict[str, list[RowSearch]] = field(default_factory=dict)
     _undecided: list[list[RowSearch]] = field(default_factory=list)
@@ -124,7 +124,7 @@ class AdoptSearch:
             answer_of=lambda result: result.answer if isinstance(result, Searched) else None,
         )
         for done, (row, result) in enumerate(asked, start=1):
-            self.progress(done, f"of {self.adoption.to_search:,} rows searched for")
+            self.prompt.progress(done, "rows searched for", of=self.adoption.to_search)
             if isinstance(result, Searched):
                 self._check(result.answer)
             person = self._incomplete.setdefault(row.user_id, [])

@@ -11,6 +11,7 @@ from enroll.errors import LocalError
 from enroll.facesearch import FoundFace
 from enroll.facesearch.answers import OwnCode
 from enroll.ledger import Changes, Ledger, Searched
+from enroll.manifest.embedded import EMBEDDED_ROOT
 from enroll.model import Answer, FaceRecord, Status, Verdict
 from enroll.photos import AllPhotos
 from enroll.runner.health import Breaker
@@ -135,7 +136,7 @@ class AuditSearch:
                 elif (found := self._found(answer)) is not None:
                     self._judge(face, sent, found, last=last)
                 if done := self.chosen - self.left:
-                    self.prompt.progress(done, f"of {self.chosen:,} faces searched for")
+                    self.prompt.progress(done, "faces searched for", of=self.chosen)
         finally:
             self.ledger.commit()
 
@@ -248,6 +249,12 @@ class AuditSearch:
 
 def photos_gone(root: str) -> LocalError:
     """The error for photos none of which can be read."""
+    if root == EMBEDDED_ROOT:
+        return LocalError(
+            "An audit searches with the photos, and those of this ledger were in lists or in "
+            "memory: there is no file to read. Give their rows as paths, and run again: nobody is "
+            "added twice, and the next audit has photos to search with."
+        )
     return LocalError(
         f"The photos' folder {root} is gone. Mount the share again, then run the same command: "
         "what was searched is on record."

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,6 +65,7 @@ class ForgetSettings(SessionSettings):
     user_ids: Path | None = None
     readmitted: Sequence[str] = ()
     show_user_ids: bool = False
+    dry_run: bool = False
 
     @property
     def files(self) -> dict[str, str]:
@@ -93,14 +94,16 @@ class ForgetSettings(SessionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """The outcome: the `people`, those not completely forgotten in `left` with the reason, and
-    `gone` deleted faces; `in_all` also counts those that earlier, interrupted commands deleted.
-    Nothing was done unless it was `agreed` to. `run` is the command's number in the ledger."""
+    """The outcome: the `people`, of whom the ledger had `chosen` faces, those not completely
+    forgotten in `left` with the reason, and `gone` deleted faces; `in_all` also counts those that
+    earlier, interrupted commands deleted. Nothing was done unless it was `agreed` to. `run` is the
+    command's number in the ledger."""
 
     stop: ClassVar[EnrollError | None] = None
 
     run: int
     people: Sequence[str] = ()
+    chosen: int = 0
     gone: int = 0
     in_all: int = 0
     left: Mapping[str, str] = field(default_factory=dict)
@@ -118,6 +121,7 @@ class Forgotten:
         return {
             "run": self.run,
             "people": len(self.people),
+            "chosen": self.chosen,
             "gone": self.gone,
             "left": len(self.left),
         }
@@ -139,13 +143,16 @@ def forget(
         with changing(session) as (ledger, work):
             people = ledger.forgetting.as_known(named)
             alike = _alike(settings, ledger, people)
-            if not _agreed(session, ledger, people, alike):
+            chosen = ledger.deletions.choose_people(people).faces
+            if not _agreed(session, ledger, people, alike, chosen):
                 prompt.say("Nothing was deleted, and nobody is withheld.")
-                work.decline()
-                return Forgotten(run=work.run, agreed=False)
+                work.decline(dry_run=settings.dry_run)
+                return Forgotten(run=work.run, people=people, chosen=chosen, agreed=False)
             ledger.forgetting.block(people, at=work.began, run=work.run)
             ledger.commit()
-            forgotten = _Forgetting(session, ledger, work, people).carry_out()
+            forgotten = replace(
+                _Forgetting(session, ledger, work, people).carry_out(), chosen=chosen
+            )
             work.exit_code = forgotten.exit_code
     _say_how_it_went(settings, prompt, forgotten, session.group_id)
     _say_who_names_them(settings, prompt, files, people)
@@ -184,13 +191,13 @@ def _agreed(
     ledger: Ledger,
     people: Sequence[str],
     alike: Mapping[str, Sequence[str]],
+    chosen: int,
 ) -> bool:
     settings, prompt = session.settings, session.prompt
     withheld = ledger.block_list
     faceless = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
     again = [user_id for user_id in faceless if withheld.holds(user_id)]
     unknown = [user_id for user_id in faceless if not withheld.holds(user_id)]
-    chosen = ledger.deletions.choose_people(people)
     prompt.say(f"To be forgotten: {settings.several(people)}.")
     if again:
         prompt.say(f"Already withheld, and searched for again: {settings.several(again)}.")
@@ -205,7 +212,7 @@ def _agreed(
             f"blanks: {settings.several(others)}. These stay enrolled unless you name them as well."
         )
     return prompt.confirm(
-        f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, any "
+        f"Delete {amount(chosen, 'face')} of {amount(len(people), 'person', 'people')}, any "
         f"other face that the library {session.group_id} has under the same user_id, and "
         "everything that the ledger holds about them, and withhold them from now on? This cannot "
         "be undone."

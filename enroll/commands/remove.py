@@ -38,7 +38,8 @@ class RemoveSettings(SessionSettings):
     faces.
 
     `user_ids` is a file of them; `list` a table to write the faces to. The faces shown before
-    asking have masked user ids and no path, unless `show_user_ids`.
+    asking have masked user ids and no path, unless `show_user_ids`. With `dry_run`, the deletions
+    that an earlier command began are not finished either.
     """
 
     command: ClassVar[str] = "remove"
@@ -48,6 +49,7 @@ class RemoveSettings(SessionSettings):
     user_ids: Path | None = None
     list: Path | None = None
     show_user_ids: bool = False
+    dry_run: bool = False
 
     @property
     def tables(self) -> Mapping[str, Path | None]:
@@ -110,7 +112,7 @@ def remove(
         if settings.of_run is not None and settings.of_run >= work.run:
             raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
         before = len(ledger.deletions.intended())
-        if refused := settle_deleting(ledger, session.caller):
+        if not settings.dry_run and (refused := settle_deleting(ledger, session.caller)):
             prompt.say(refused)
         left = len(ledger.deletions.intended())
         if settled := before - left:
@@ -134,7 +136,7 @@ def remove(
             removed = _removed(session, ledger, work, chosen, left)
         else:
             prompt.say("Nothing was deleted.")
-            work.decline()
+            work.decline(dry_run=settings.dry_run)
             return replace(removed, agreed=False)
         work.exit_code = removed.exit_code
         return removed
@@ -191,12 +193,11 @@ def _agreed(
 def _removed(
     session: Session[RemoveSettings], ledger: Ledger, work: CommandRecord, chosen: Chosen, left: int
 ) -> Removed:
-    of_all = f"of {amount(chosen.faces, 'face')} deleted"
     unknown = delete_chosen(
         ledger,
         session.caller,
         run=work.run,
-        on_progress=lambda gone: session.prompt.progress(gone, of_all),
+        on_progress=lambda gone: session.prompt.progress(gone, "faces deleted", of=chosen.faces),
     )
     gone = chosen.faces - unknown
     session.prompt.say(f"{amount(gone, 'face')} deleted from the library {session.group_id}.")

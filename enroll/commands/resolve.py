@@ -39,7 +39,7 @@ class ResolveSettings(SessionSettings):
     """What `enroll resolve` is to do; docs/reference.md describes the options.
 
     `token` is None if the face was not added. `sha256` is the beginning of the photo's hash, empty
-    if the person has one face in doubt.
+    if the person has one face in doubt. With `dry_run`, nothing is recorded.
     """
 
     command: ClassVar[str] = "resolve"
@@ -47,19 +47,20 @@ class ResolveSettings(SessionSettings):
     user_id: str
     token: str | None
     sha256: str = ""
+    dry_run: bool = False
     max_in_flight: int | None = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What was recorded. `asked`: the service was asked about the token, or the library was
-    searched for the face. `added`: the call in doubt was applied. `run` is the command's number in
-    the ledger."""
+    """What was recorded, or would be with `dry_run`. `asked`: the service was asked about the
+    token, or the library was searched for the face. `added`: the call in doubt was applied. `run`
+    is the command's number in the ledger, None if it is not on record."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.DONE
     stop: ClassVar[EnrollError | None] = None
 
-    run: int
+    run: int | None
     face: FaceRecord
     asked: bool
     added: bool
@@ -71,17 +72,18 @@ class Resolved:
     @property
     def sentence(self) -> str:
         """The sentence to print about it."""
+        recorded = "Would be recorded" if self.run is None else "Recorded"
         if self.face.status is Status.PENDING:
             look = "the library shows none" if self.asked else "not searched for in the library"
-            return f"Recorded as not added ({look}): the next run sends it."
+            return f"{recorded} as not added ({look}): the next run sends it."
         if not self.added:
             look = "the service was asked" if self.asked else "the service was not asked"
             return (
-                f"Recorded as not added again ({look}): the face stays as it was, with the token "
+                f"{recorded} as not added again ({look}): the face stays as it was, with the token "
                 f"{self.face.face_token}."
             )
         by = "as the service has it" if self.asked else "not checked with the service"
-        return f"Recorded as enrolled, with the token {self.face.face_token} ({by})."
+        return f"{recorded} as enrolled, with the token {self.face.face_token} ({by})."
 
 
 def resolve(
@@ -114,6 +116,8 @@ def resolve(
                 settings, read_credentials, endpoint=defaults.endpoint, announce=announce
             ) as connection:
                 seen = _look(connection, settings, ledger, face)
+        if settings.dry_run:
+            return _judged(settings, face, seen, defaults.settle_after, run=None)
         start = command_start(settings, defaults, group_id=library.group_id)
         start = replace(start, settle_after=defaults.settle_after)
         with command_record(ledger, start, connection=connection) as work:
@@ -132,17 +136,31 @@ def _decide(
     call of a killed run expires."""
     known = ledger.faces_of([face.user_id])[face.user_id]
     face = next(one for one in known if one.face_id == face.face_id)
+    resolved = _judged(settings, face, seen, settle_after, run=work.run)
+    token = settings.token if resolved.added else None
+    detail = "not added" if token is None else "by token"
+    event = work.event(EventKind.RESOLVED, face.face_id, token, detail)
+    gone = [] if token is None else [token]
+    ledger.record(Changes(faces=[resolved.face], events=[event], surplus_gone=gone))
+    ledger.commit()
+    return resolved
+
+
+def _judged(
+    settings: ResolveSettings,
+    face: FaceRecord,
+    seen: _Seen,
+    settle_after: float,
+    *,
+    run: int | None,
+) -> Resolved:
+    """What the decision makes of the face. Raises UsageError if it is too early to know."""
     # What was there before the call in doubt, is not what the call has added.
     token = None if settings.token == face.former_token else settings.token
     if token is None:
         _refuse_too_early(face, at=seen.at, settle_after=settle_after)
-    decided = _decided(face, token, seen.found, run=work.run)
-    detail = "not added" if token is None else "by token"
-    event = work.event(EventKind.RESOLVED, face.face_id, token, detail)
-    gone = [] if token is None else [token]
-    ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
-    ledger.commit()
-    return Resolved(run=work.run, face=decided, asked=seen.asked, added=token is not None)
+    decided = _decided(face, token, seen.found, run=run or 0)
+    return Resolved(run=run, face=decided, asked=seen.asked, added=token is not None)
 
 
 def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:

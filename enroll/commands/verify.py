@@ -174,7 +174,8 @@ def _read(session: Session[VerifySettings]) -> ListedLibrary:
     if asked and unseen:
         asked = prompt.confirm(
             f"`list` did not show {amount(unseen, 'face')} of the ledger. Look up each, with "
-            f"{amount(unseen, 'call')} of face_info?"
+            f"{amount(unseen, 'call')} of face_info?",
+            changes=False,
         )
     if asked:
         return replace(listed, stop=_ask_for_the_rest(session, listed, count=unseen))
@@ -203,7 +204,7 @@ def _ask_for_the_rest(
             elif found is None:
                 absent.append(token)
             done += 1
-            session.prompt.progress(done, f"of {amount(count, 'face')} looked up")
+            session.prompt.progress(done, "faces looked up", of=count)
         audit.listing.add_faces(there)
         audit.absent(absent)
     return away[-1] if away else None

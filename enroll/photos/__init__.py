@@ -15,7 +15,6 @@ from enroll.addresses import is_url
 from enroll.photos.alike import Outline, Picture, outline, read_picture, read_top
 from enroll.photos.bounds import BUDGET, give_back_memory, limit_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
-from enroll.photos.decode import hush_libtiff
 from enroll.photos.folder import FolderStore
 from enroll.photos.glance import Glance, examine, glance
 from enroll.photos.listing import is_photo, suffix_of
@@ -43,7 +42,6 @@ __all__ = [
     "examine",
     "give_back_memory",
     "glance",
-    "hush_libtiff",
     "is_photo",
     "is_zip",
     "limit_memory",

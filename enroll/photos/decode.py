@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import IO, cast
 
 from PIL import (
@@ -49,7 +50,8 @@ def translating() -> Iterator[None]:
         raise BrokenError(str(error)) from error
 
 
-def hush_libtiff() -> None:
+@cache
+def _hush_libtiff() -> None:
     """Keep libtiff from printing about broken files, in this whole process, where that is possible.
 
     Pillow lets it write to standard error from within; what it raises says that there was an error.
@@ -59,6 +61,11 @@ def hush_libtiff() -> None:
         set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
         set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
         set_handler(None)
+
+
+def _open_tiff(file: IO[bytes]) -> ImageFile.ImageFile:
+    _hush_libtiff()
+    return TiffImagePlugin.TiffImageFile(file)
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -75,7 +82,7 @@ _OPENERS: Mapping[Form, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
     Form.PNG: PngImagePlugin.PngImageFile,
     Form.BMP: BmpImagePlugin.BmpImageFile,
     Form.GIF: GifImagePlugin.GifImageFile,
-    Form.TIFF: TiffImagePlugin.TiffImageFile,
+    Form.TIFF: _open_tiff,
     Form.WEBP: WebPImagePlugin.WebPImageFile,
     Form.AVIF: AvifImagePlugin.AvifImageFile,
     Form.HEIF: _open_heif,

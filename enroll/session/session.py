@@ -137,11 +137,12 @@ class CommandRecord:
     exit_code: ExitCode = ExitCode.DONE
     reason: str = ""
 
-    def decline(self) -> None:
-        """Record that a person answered no, so that the command does not look like one that did
-        something."""
-        self.exit_code = ExitCode.INTERRUPTED
-        self.reason = "answered with no, so nothing was deleted"
+    def decline(self, *, dry_run: bool) -> None:
+        """Record that a person answered no, or was never asked, so that the command does not look
+        like one that did something."""
+        self.exit_code = ExitCode.DONE if dry_run else ExitCode.INTERRUPTED
+        why = "a dry run" if dry_run else "answered with no"
+        self.reason = f"{why}, so nothing was deleted"
 
     def event(
         self, kind: EventKind, face_id: int, face_token: str | None, detail: str = ""
@@ -273,11 +274,13 @@ class Prompt(Protocol):
     def say(self, *lines: str) -> None:
         """Show lines."""
 
-    def progress(self, done: int, what: str) -> None:
-        """Show that `done` of something (`what`) are done; called often."""
+    def progress(self, done: int, what: str, *, of: int | None = None) -> None:
+        """Show that `done` of something (`what`) are done, `of` so many if that is known; called
+        often."""
 
-    def confirm(self, question: str) -> bool:
-        """Whether a person agrees. Raises UsageError if nobody can be asked."""
+    def confirm(self, question: str, *, changes: bool = True) -> bool:
+        """Whether a person agrees to what `changes` something, or only takes long. Raises
+        UsageError if nobody can be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
