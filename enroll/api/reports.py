@@ -45,7 +45,7 @@ class Outcome(Generic[R]):
     """How a command ended: its exit code, what it would have printed (`text`), and its `result`.
 
     `stop` is what ended it early, None if nothing did. `figures` are what the command prints with
-    `--json`. `print(outcome)` shows the text.
+    `--json`. `print(outcome)` shows text and stop.
     """
 
     exit_code: ExitCode
@@ -55,11 +55,11 @@ class Outcome(Generic[R]):
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        return self.text
+        return self.text if self.stop is None else f"{self.text}\n{self.stop}"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """A notebook's cell shows the text."""
-        printer.text(self.text)
+        printer.text(str(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Its figures as plain values, without anything that names a person: the object that the
