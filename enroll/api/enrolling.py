@@ -164,7 +164,7 @@ def plan(
         return outcome_of(
             of_run_settings(wanted.settings, command="plan"),
             planned,
-            text="\n".join(plan_lines(planned)),
+            text=_plan_text(wanted, planned),
             started=wanted.began,
         )
 
@@ -257,9 +257,15 @@ def _plan(wanted: Wanted[Any], **given: Any) -> Plan:
     return make_plan(wanted.settings, rate=wanted.settings.rate, **given)
 
 
+def _plan_text(wanted: Wanted[Any], planned: Plan) -> str:
+    text = "\n".join(plan_lines(planned))
+    if not wanted.in_memory:
+        return text
+    return text.replace(str(wanted.settings.manifest), "rows in memory", 1)
+
+
 def _planned(wanted: Wanted[RunSettings]) -> RunReport:
-    lines = plan_lines(_plan(wanted))
-    return _dry_run(wanted, "\n".join(lines), counts=None)
+    return _dry_run(wanted, _plan_text(wanted, _plan(wanted)), counts=None)
 
 
 def _compared(wanted: Wanted[SyncSettings], *, show_user_ids: bool) -> RunReport:
