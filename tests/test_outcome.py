@@ -156,11 +156,15 @@ def test_the_figures_are_published_however_a_command_ends(
     ends(commands(archive)["plan"], ExitCode.BUG)
     assert "staff-p0" not in (archive.folder / "s.json").read_text(encoding="utf-8")
     # Others with --json print the same when they fail.
-    for words in (("status", "--ledger", "none.sqlite"), ("library", "show", "--group-id", "no")):
+    for words, named in (
+        (("status", "--ledger", "none.sqlite"), {"ledger": str(archive.folder / "none.sqlite")}),
+        (("library", "show", "--group-id", "no"), {"group_id": "no"}),
+    ):
         done = command(*words, "--json")
         failed = one_object(done.out)
         assert (failed["command"], failed["exit_code"]) == (" ".join(words[:-2]), done.code)
         assert done.code in (2, 3)
+        assert named.items() <= failed.items()
 
 
 def test_an_interrupted_command_publishes_its_figures_with_its_run(

@@ -174,7 +174,7 @@ class SettingsCommand(_Helpful):
                     raise click.BadParameter(message, ctx=ctx, param=error.param) from error
             raise
         if Figures.current is not None:
-            Figures.current.printed = bool(ctx.params.get("as_json"))
+            Figures.current.parsed(ctx.params)
         return rest
 
     def _begin_figures(self, ctx: click.Context, args: Sequence[str]) -> None:

@@ -269,9 +269,9 @@ def plan(
 ) -> int:
     """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report,
     --orphans, --duplicates and --summary."""
+    desk = SignalDesk(holding=True)
     from enroll.report.outcome import check_summary, of_run_settings
 
-    SignalDesk()
     if full and given["sample"] is not None:
         raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
     settings = _settings(ctx, manifest, given, RunSettings)
@@ -280,6 +280,7 @@ def plan(
     others = {f"the {name}": path for name, path in tables.items()}
     check_summary(summary, settings, about, others=others)
     figures = Figures.of(about, summary=summary)
+    desk.ready()
     planned = _planned(settings, rate, full=full, **tables)
     if not as_json:
         _print_plan(settings, planned)

@@ -44,18 +44,23 @@ def _perform(
     act: Callable[..., Ended],
     given: dict[str, Any],
     *,
+    desk: SignalDesk,
     as_json: bool = False,
     summary: Path | None = None,
 ) -> int:
-    """Carry out a command on an existing ledger, and publish its figures; returns its exit code."""
+    """Carry out a command on an existing ledger, and publish its figures; returns its exit code.
+
+    `desk` was created before anything large was loaded: it holds a signal back until the figures
+    of an interrupted command can be written.
+    """
     from enroll.report.outcome import of_session_settings
 
     credentials = given.pop("credentials")
     terminal = Terminal(yes=given.pop("yes", False), silent=as_json)
-    SignalDesk()
     tame_pillow()
     settings = kind(**options.session_settings(given, credentials), summary=summary)
     figures = Figures.of(of_session_settings(settings), summary=summary)
+    desk.ready()
     return figures.end(act(settings, credentials_reader(credentials), terminal))
 
 
@@ -97,10 +102,13 @@ def verify(as_json: bool, summary: Path | None, **given: Any) -> int:
 
     Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
     """
+    desk = SignalDesk(holding=True)
     from enroll.commands.verify import VerifySettings
     from enroll.commands.verify import verify as verify_ledger
 
-    return _perform(VerifySettings, verify_ledger, given, as_json=as_json, summary=summary)
+    return _perform(
+        VerifySettings, verify_ledger, given, desk=desk, as_json=as_json, summary=summary
+    )
 
 
 def _groups(
@@ -182,6 +190,7 @@ def audit(as_json: bool, summary: Path | None, **given: Any) -> int:
     Searches with each face once, and later only with new ones. Shows what looks wrong, also what
     earlier audits have found, and changes nothing in the library.
     """
+    desk = SignalDesk(holding=True)
     from enroll.commands.audit import AuditSettings, accept_pairs
     from enroll.commands.audit import audit as audit_ledger
 
@@ -193,7 +202,7 @@ def audit(as_json: bool, summary: Path | None, **given: Any) -> int:
     act: Callable[..., Ended] = audit_ledger
     if given["accept"]:
         act = partial(_without_calls, accept_pairs)
-    return _perform(AuditSettings, act, given, as_json=as_json, summary=summary)
+    return _perform(AuditSettings, act, given, desk=desk, as_json=as_json, summary=summary)
 
 
 @click.command(cls=SettingsCommand)
@@ -233,13 +242,13 @@ def adopt(
 
     They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
     """
+    desk = SignalDesk(holding=True)
     from enroll.commands.adopt import NO_GROUP_ID, AdoptSettings
     from enroll.commands.adopt import adopt as adopt_faces
     from enroll.report.outcome import check_summary, of_run_settings
 
     if given["group_id"] is None:
         raise click.UsageError(NO_GROUP_ID)
-    SignalDesk()
     tame_pillow()
     files = in_use(credentials, ca_bundle=given["ca_bundle"])
     if summary is not None:
@@ -253,6 +262,7 @@ def adopt(
     about = of_run_settings(settings.run, command="adopt")
     check_summary(summary, settings.run, about, others={"the report": report})
     figures = Figures.of(about, summary=summary)
+    desk.ready()
     terminal = Terminal(silent=as_json)
     return figures.end(adopt_faces(settings, credentials_reader(credentials), terminal))
 
@@ -321,12 +331,13 @@ def remove(**given: Any) -> int:
     Those that a run added, superseded ones, or all faces of some people. Shows how many and which,
     and asks first. Faces that the ledger does not know stay.
     """
+    desk = SignalDesk(holding=True)
     from enroll.commands.remove import RemoveSettings
     from enroll.commands.remove import remove as remove_faces
 
     if sum(bool(given[name]) for name in ("of_run", "superseded", "user_ids")) != 1:
         raise click.UsageError("Give one of --run R, --superseded and --user-ids FILE.")
-    return _perform(RemoveSettings, remove_faces, given)
+    return _perform(RemoveSettings, remove_faces, given, desk=desk)
 
 
 @click.command(cls=SettingsCommand)
@@ -350,6 +361,7 @@ def forget(**given: Any) -> int:
 
     Asks first. Rows that still name these people are withheld: they are not enrolled again.
     """
+    desk = SignalDesk(holding=True)
     from enroll.commands.forget import ForgetSettings, readmit
     from enroll.commands.forget import forget as forget_people
 
@@ -358,5 +370,5 @@ def forget(**given: Any) -> int:
     if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
         raise click.UsageError("A user_id is empty. Correct it.")
     if not given["readmitted"]:
-        return _perform(ForgetSettings, forget_people, given)
-    return _perform(ForgetSettings, partial(_without_calls, readmit), given)
+        return _perform(ForgetSettings, forget_people, given, desk=desk)
+    return _perform(ForgetSettings, partial(_without_calls, readmit), given, desk=desk)

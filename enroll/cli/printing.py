@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -45,12 +45,19 @@ class Figures:
 
     def __init__(self, command: str, *, printed: bool) -> None:
         """`command` is its words; `printed` says whether --json was given."""
-        self.printed = printed
+        self._printed = printed
         self._command = command
+        self._options: Mapping[str, Any] = {}
         self._about: About | None = None
         self._summary: Path | None = None
         self._started = clock.time()
         self._published = False
+
+    def parsed(self, options: Mapping[str, Any]) -> None:
+        """The options could be used: until it is known better, what they name is what the command
+        is about."""
+        self._printed = bool(options.get("as_json"))
+        self._options = options
 
     @classmethod
     def of(cls, about: About, *, summary: Path | None = None) -> Figures:
@@ -74,9 +81,9 @@ class Figures:
             if ended.exit_code in GOES_BEFORE:  # no wrong usage: it was carried out
                 raise LocalError(*fault.lines) from fault
             say_aside(f"Warning: {fault}")
-        self._published = True
-        if self.printed:
+        if self._printed:
             self.show(figures)
+        self._published = True
         if ended.stop is not None:
             raise ended.stop
         return ended.exit_code
@@ -84,15 +91,15 @@ class Figures:
     @classmethod
     def show(cls, value: Any) -> None:
         """Print what --json prints of a command; no figures are printed after that."""
-        if cls.current is not None:
-            cls.current._published = True
         with printing():
             say_json(value)
+        if cls.current is not None:
+            cls.current._published = True
 
     def fail(self, error: BaseException, exit_code: ExitCode, message: str | None = None) -> None:
         """Publish that an error or a signal has ended the command, unless it has published its
         figures. `message` is a sentence that takes the place of the error's."""
-        if self._published or not (self.printed or self._summary):
+        if self._published or not (self._printed or self._summary):
             return
         from enroll.report.outcome import figures_of_error
 
@@ -103,18 +110,23 @@ class Figures:
             self._write(figures)
         except EnrollError as fault:  # something worse has to be reported
             say_aside(f"Warning: {fault}")
-        if self.printed:
+        if self._printed:
             with suppress(OSError, EnrollError, click.exceptions.Exit):
                 self.show(figures)
 
     def _known(self) -> About:
         from enroll.report.outcome import About
 
-        return self._about or About(command=self._command)
+        named = ("manifest", "ledger", "endpoint", "group_id")
+        given = {name: self._options.get(name) for name in named}
+        return self._about or About(command=self._command, **given)
 
     def _write(self, figures: dict[str, Any]) -> None:
         from enroll.report.outcome import write_figures
 
-        if (path := self._summary) is not None:
-            self._summary = None  # what cannot be written is not tried again
-            write_figures(path, figures)
+        if self._summary is not None:
+            try:
+                write_figures(self._summary, figures)
+            except EnrollError:
+                self._summary = None  # not tried again
+                raise
