@@ -90,7 +90,7 @@ class _Written(str):
 def for_everybody(*event: Any) -> None:
     """What screen readers and keyboards need and the theme lacks: the level of the headings in the
     navigation, no list of parameters without terms, and a way to scroll wide code and tables
-    without a mouse."""
+    without a mouse. And an option is marked, so that it does not break after its hyphens."""
     _, _, _, page, _ = event
     if "furo_navigation_tree" in page:
         headings = page["furo_navigation_tree"]
@@ -99,6 +99,7 @@ def for_everybody(*event: Any) -> None:
         )
     if "body" in page:
         body = page["body"].replace("<pre>", '<pre tabindex="0">')
+        body = re.sub(r'<span class="pre">(?=-+\w[\w-]*)', '<span class="pre flag">', body)
         body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
         page["body"] = re.sub(r"<dl>\n((?:<dd>.*</dd>\n?)+)</dl>", _parameters, body)
 
