@@ -76,6 +76,7 @@ def test_the_table_marks_what_differs_and_names_the_library(tmp_path: Path) -> N
             ("user_id_too_long", ["422", "WRONG_ID"]),
         ]
         assert "2 differ (!)" in done.out
+        assert "Not as documented: user_id_characters, user_id_too_long." in done.out
         assert "was removed" in done.out
         assert libraries(box) == ["staff"]
 
@@ -276,12 +277,15 @@ def test_nothing_happens_without_consent_or_room(box: Sandbox, command: Command)
 def test_an_interrupted_probe_leaves_nothing(tmp_path: Path) -> None:
     with probed(tmp_path, latency=0.1) as (box, command):
         for number, count in ((signal.SIGINT, 1), (signal.SIGTERM, 4)):
-            with command.started(*PROBE) as process:
+            with command.started(*PROBE, "--profile", "account.json") as process:
                 assert box.wait_count("add", count)
                 process.send_signal(number)
                 out, err = process.communicate(timeout=SECONDS)
             assert process.returncode == 128 + number, (out, err)
+            assert "Stopping: the library of this probe is deleted." in err
             assert "the probe ended early" in out
+            assert "account.json was not written" in out
+            assert not (command.folder / "account.json").exists()
             assert libraries(box) == ["staff"]
 
 
@@ -319,9 +323,11 @@ def test_a_probe_that_is_killed_at_any_call_is_cleaned_up_after_by_the_next(
 
 def test_the_library_is_removed_when_the_service_fails_on_the_way(tmp_path: Path) -> None:
     with probed(tmp_path) as (box, command):
-        box.script(["refused"] * 40, call="list")
+        box.script([None, *["refused"] * 40], call="list")
+        box.script([None, *["refused"] * 4], call="free")
         done = command(*PROBE)
         assert done.code == ExitCode.UNREACHED, done
+        assert total(box) <= MOST_CALLS
         assert "was removed." in done.err
         assert libraries(box) == ["staff"]
 

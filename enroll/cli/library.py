@@ -106,7 +106,10 @@ def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
     from enroll.text.files import InUse, Output, check_new_file
 
     credentials = given.pop("credentials")
-    desk = SignalDesk()
+    desk = SignalDesk(
+        first="the library of this probe is deleted.",
+        later="The next `enroll probe` deletes the library of this one.",
+    )
     tame_pillow()
     settings = ProbeSettings(portraits=(portrait(0), portrait(1)), nobody=nobody(), **given)
     if profile is not None:
@@ -120,11 +123,15 @@ def probe(profile: Path | None, yes: bool, as_json: bool, **given: Any) -> int:
     report = probe_account(settings, credentials_reader(credentials), terminal)
     if report is None:
         raise click.Abort
-    if not as_json:
-        with printing():
-            say(*probe_lines(report), wrap=False)  # a table that is wider than 80 columns
-    if profile is not None:
-        write_profile(report, profile)
+    try:
+        if profile is not None and report.signal is None:
+            write_profile(report, profile)
+    finally:  # neither is lost because the other cannot be written: the calls have been made
+        if not as_json:
+            with printing():
+                say(*probe_lines(report), wrap=False)  # a table that is wider than 80 columns
+                if profile is not None and report.signal is not None:
+                    say(f"{profile} was not written, as the probe was interrupted.")
     return figures.end(report)
 
 

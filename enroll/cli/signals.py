@@ -37,9 +37,17 @@ class SignalDesk:
     it raised may be lost: Python drops exceptions in its own callbacks, and C modules turn them
     into an ImportError."""
 
-    def __init__(self, *, holding: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        holding: bool = False,
+        first: str = "calls in flight may finish, then the results are written.",
+        later: str = "The next run settles the calls that were in flight.",
+    ) -> None:
         """`holding` keeps a signal back until `ready` is called; a second one quits at once all the
-        same."""
+        same. `first` says what is still done after one signal, and `later` what is not after two.
+        """
+        self._first, self._later = first, later
         self._interrupt: Callable[[int], None] | None = None
         self._holding = holding
         self._seen = 0
@@ -74,17 +82,12 @@ class SignalDesk:
             if self._holding:
                 return
             raise Interrupted(number)
-        _say(
-            "Stopping: calls in flight may finish, then the results are written. A second signal "
-            "quits at once.",
-            number,
-        )
+        _say(f"Stopping: {self._first} A second signal quits at once.", number)
         self._interrupt(number)
 
     def _leave(self, number: int) -> NoReturn:
         soft = self._interrupt is not None
-        settled = " The next run settles the calls that were in flight." if soft else ""
-        _say(f"Quit at once.{settled}", number)
+        _say(f"Quit at once. {self._later}" if soft else "Quit at once.", number)
         # Not sys.exit: a thread pool would wait for its calls first.
         os._exit(128 + number)
 

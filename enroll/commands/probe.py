@@ -161,7 +161,7 @@ def probe_account(
         if not prompt.confirm(_question(settings.endpoint, old)):
             return None
         prompt.soften(calls.interrupt)
-        return _probed(calls, photos, old)
+        return _probed(calls, photos, old, prompt=prompt)
 
 
 def _question(endpoint: str, old: Sequence[str]) -> str:
@@ -214,7 +214,9 @@ def _this_machine() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def _probed(calls: ProbeCalls, photos: Photos, old: Sequence[str]) -> ProbeReport:
+def _probed(
+    calls: ProbeCalls, photos: Photos, old: Sequence[str], *, prompt: ProbePrompt
+) -> ProbeReport:
     """Check everything, and remove the library whatever happens."""
     began = datetime.fromtimestamp(calls.now(), UTC)
     cleaned = [name for name in old if not _remove(calls, name)]
@@ -227,13 +229,18 @@ def _probed(calls: ProbeCalls, photos: Photos, old: Sequence[str]) -> ProbeRepor
         prober.check()
     except ServiceError as error:
         failure = error
+        if prober.libraries:
+            prompt.say("The probe has failed. Its library is being deleted.")
     finally:
         for name in prober.libraries:
             if why := _remove(calls, name):
                 left[name] = why
     group_id = (*left, *prober.libraries, group_id)[0]
     why = left.get(group_id, "")
+    if failure is not None and not prober.libraries:
+        raise failure
     if failure is not None:
+        why = "for the same reason" if why and why in str(failure) else why
         raise type(failure)(f"{failure} {removal(group_id, why)}") from failure
     prober.finish()
     return ProbeReport(
@@ -267,7 +274,7 @@ def _remove(calls: ProbeCalls, group_id: str) -> str:
     try:
         answer = calls.make(call, cleans_up=True)
     except ServiceError as error:
-        return str(error)
+        return str(error).partition(". ")[0]
     if answer.verdict is Verdict.APPLIED or answer.code in LIBRARY_CODES:
         return ""
     return answer.message or answer.code

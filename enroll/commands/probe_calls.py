@@ -35,6 +35,12 @@ TRY_AGAIN_SECONDS = 2.0
 """A call that was refused because of the account's limit, or that was not answered, is made again
 a few times: other programs may be using the account."""
 
+LONGEST_PAUSE_SECONDS = 30.0
+"""Whatever the service asks for: somebody is waiting for the probe."""
+
+CLEANING_TRIES = 5
+"""How often at most a library is deleted, after pauses that double: half a minute in all."""
+
 PAIR_HEIGHT = 320
 """Pixels: enough for a face in each of the two pictures."""
 
@@ -128,16 +134,19 @@ class ProbeCalls:
 
         Raises StoppedError, and ServiceError if the service is away.
         """
-        for tries in range(1, TRIES + 1):
+        most = CLEANING_TRIES if cleans_up else TRIES
+        for tries in range(1, most + 1):
             if not cleans_up:
                 self._check()
             answer = self._make_once(call)
             again = answer.verdict in (Verdict.REFUSED, Verdict.NOT_SENT, Verdict.BLOCKED)
             if answer.verdict is Verdict.UNKNOWN:
                 again = cleans_up or (tries == 1 and not call.once)
-            if not again or tries == TRIES or (self.made >= MOST_CALLS and cleans_up):
+            if not again or tries == most or (self.made >= MOST_CALLS and cleans_up):
                 break
-            self.wait(answer.retry_after or TRY_AGAIN_SECONDS, cleans_up=cleans_up)
+            longer = 2.0 ** (tries - 1) if cleans_up else 1.0
+            pause = answer.retry_after or TRY_AGAIN_SECONDS * longer
+            self.wait(min(pause, LONGEST_PAUSE_SECONDS), cleans_up=cleans_up)
         if answer.verdict in (Verdict.NOT_SENT, Verdict.BLOCKED, Verdict.REFUSED):
             raise self.connection.failed(answer)
         return answer

@@ -37,11 +37,14 @@ def probe_lines(report: ProbeReport) -> Iterator[str]:
     yield ""
     held = report.count(Outcome.HOLDS)
     counted = [f"{held} of {amount(len(rows), 'fact')} as documented"]
-    if differ := report.count(Outcome.DIFFERS):
-        counted.append(f"{differ} {'differs' if differ == 1 else 'differ'} (!)")
+    differing = [fact.name for fact in report.facts if fact.outcome is Outcome.DIFFERS]
+    if differing:
+        counted.append(f"{len(differing)} {'differs' if len(differing) == 1 else 'differ'} (!)")
     if unchecked := report.count(Outcome.UNCHECKED):
         counted.append(f"{unchecked} not checked (?)")
     yield f"{', '.join(counted)}. {amount(report.calls, 'call')}."
+    if differing:
+        yield f"Not as documented: {', '.join(differing)}."
     if report.cleaned:
         yield f"Removed what earlier probes had left: {', '.join(report.cleaned)}."
     yield removal(report.group_id, report.left)
