@@ -31,13 +31,11 @@ def jobs() -> dict[str, list[str]]:
     """The words of each example's command, from the program on."""
     (cron,) = blocks("cron")
     service, _ = blocks("ini")
-    (yaml,) = blocks("yaml")
     (line,) = [line for line in cron.splitlines() if ENROLL in line]
     (start,) = re.findall(r"^ExecStart=(.*)$", service, flags=re.MULTILINE)
     return {
         "cron": shlex.split(line[line.index(ENROLL) :]),
         "systemd": shlex.split(start),
-        "kubernetes": [ENROLL, *re.findall(r"^ {16}- (\S+)$", yaml, flags=re.MULTILINE)],
     }
 
 
@@ -46,7 +44,7 @@ def here(archive: Archive, text: str) -> str:
     return re.sub(r"(?<!\w)/(?=(?:etc|var/lib)/enroll|srv/staff)", f"{archive.folder}/", text)
 
 
-@pytest.mark.parametrize("name", ["cron", "systemd", "kubernetes"])
+@pytest.mark.parametrize("name", ["cron", "systemd"])
 def test_the_job_of_an_example_runs_in_a_bare_environment(
     box: Sandbox, archive: Archive, name: str
 ) -> None:
@@ -61,11 +59,7 @@ def test_the_job_of_an_example_runs_in_a_bare_environment(
     archive.manifest([(one[0], "", "1.jpg")], name="srv/staff/staff.csv")
     keys = f"api_key={box.api_key}\napi_secret={box.api_secret}\n"
     environ = {"PATH": "/usr/bin:/bin"}
-    if name == "kubernetes":
-        secret = archive.folder / "etc/enroll-credentials"
-        secret.mkdir()
-        files = {secret / "api_key": box.api_key, secret / "api_secret": box.api_secret}
-    elif name == "systemd":
+    if name == "systemd":
         environ["CREDENTIALS_DIRECTORY"] = str(archive.folder / "handed")
         files = {archive.folder / "handed/enroll": keys}
     else:
@@ -142,13 +136,6 @@ def test_every_exit_code_of_a_run_is_explained() -> None:
     table = PAGE[PAGE.index("## What the exit code says") :]
     for code in ExitCode:
         assert re.search(rf"^\|[^|]*\b{int(code)}\b[^|]*\|[^|]*`{code.name}`", table, re.MULTILINE)
-
-
-def test_the_deadline_of_the_pod_is_behind_the_end_of_the_run() -> None:
-    (yaml,), (settings,) = blocks("yaml"), blocks("toml")
-    hours = int(tomllib.loads(settings)["max_duration"].removesuffix("h"))
-    (deadline,) = re.findall(r"activeDeadlineSeconds: (\d+)", yaml)
-    assert int(deadline) >= hours * 3600 + 900
 
 
 def test_a_ledger_that_does_not_outlive_the_night_ends_with_exit_code_2(
