@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes -r
 OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: demo test smoke soak year identity bench lint types check docs clean
+.PHONY: demo test smoke image soak year identity bench lint types check docs clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -20,7 +20,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # More workers than most machines have cores: many tests wait for a disk, a call or a process.
 WORKERS ?= 4
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark and not image"
+
+# The steps of docs/container/Containerfile in a root made by mmdebstrap, and nights of pods in it: some
+# three minutes. Needs root.
+image: $(VENV)/.dev
+	$(BIN)/python -m pytest -m image
 
 # The benchmarks at a tiny size: that they still run, not what they measure.
 smoke: $(VENV)/.dev

@@ -108,7 +108,7 @@ def test_kubernetes_never_cuts_off_what_would_have_ended_by_itself() -> None:
     settings = tomllib.loads(SETTINGS)
     hours = int(settings["max_duration"].removesuffix("h"))
     waits = JOB["backoffLimit"] * (settings["give_up_after"] + 60)
-    (drain,) = [option.default for option in sync.params if option.name == "drain"]
+    drain = next(float(str(one.default)) for one in sync.params if one.name == "drain")
     assert JOB["activeDeadlineSeconds"] >= hours * 3600 + waits + 900
     assert POD["terminationGracePeriodSeconds"] >= drain + 60
     assert CRON_JOB["spec"]["concurrencyPolicy"] == "Forbid"
