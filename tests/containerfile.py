@@ -101,7 +101,7 @@ def build(base: Path, work: Path) -> Image:
                 environ |= Stage("", "", [step]).values("ENV")
             elif step.name == "COPY":
                 *sources, target = step.words
-                _copy(
+                copy_into(
                     made.get(step.source, ROOT),
                     sources,
                     root / str(PurePosixPath(folder, target)).lstrip("/"),
@@ -114,7 +114,8 @@ def build(base: Path, work: Path) -> Image:
     return Image(root, stage.last("ENTRYPOINT").words, environ)
 
 
-def _copy(top: Path, sources: list[str], target: Path) -> None:
+def copy_into(top: Path, sources: list[str], target: Path) -> None:
+    """Copy files and the content of folders below `top`, as COPY does."""
     for source in sources:
         there = top / source.lstrip("/")
         if there.is_dir():

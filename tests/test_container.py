@@ -7,11 +7,14 @@ import json
 import re
 import shlex
 import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import click
 import kubernetes_validate
@@ -19,7 +22,7 @@ import pods
 import pytest
 import yaml
 from archive import portrait
-from containerfile import ROOT, seen_by_the_build, stages
+from containerfile import ROOT, copy_into, seen_by_the_build, stages
 from pods import Cluster, documents, pod_of
 
 from enroll import __version__
@@ -171,6 +174,31 @@ def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
     seen = set(seen_by_the_build())
     assert [one for one in copied if not any(Path(one).match(name) for name in seen)] == []
     assert [one for one in seen if not any(Path(name).match(one) for name in copied)] == []
+
+
+def test_what_the_build_copies_makes_the_whole_wheel(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for step in stages()[0].steps:
+        if step.name == "COPY":
+            *copied, target = step.words
+            copy_into(ROOT, copied, sources / target)
+    # The words of the step, but without an index: what builds the wheel is here.
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=sources,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(ZipFile(wheel).namelist())
+    assert {
+        f"enroll/{one.relative_to(ROOT / 'enroll')}" for one in (ROOT / "enroll").rglob("*.py")
+    } <= held
+    assert any(name.endswith("share/man/man1/enroll-run.1") for name in held)
 
 
 needs_pods = pytest.mark.skipif(bool(pods.missing), reason=pods.missing)
