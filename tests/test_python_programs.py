@@ -262,6 +262,22 @@ def test_a_dry_run_says_what_it_would_do_and_does_not_even_finish_earlier_deleti
         assert [run.end.exit_code for run in ledger.runs(2) if run.end] == [0, 0]
 
 
+def test_people_that_are_none_are_refused_before_anything_is_deleted(archive: Archive) -> None:
+    enroll.run(crowd(archive, 2), **reach(archive)).raise_for_status()
+    for people, said in (
+        ([], "user_ids is empty"),
+        (["u1", None], "user_ids has None, a NoneType"),
+        (["u1", float("nan")], "user_ids has nan, a float"),
+        (["u1", " "], "user_ids has ' '"),
+        ("u1", "There is no file u1"),
+    ):
+        for act in (enroll.remove, enroll.forget):
+            with pytest.raises(enroll.UsageError, match=said):
+                act(people, **reach(archive))  # type: ignore[arg-type]
+    assert enrolled(archive) == ["u0", "u1"]
+    assert enroll.remove(pd.Series(["u1"]), **reach(archive)).to_dict()["gone"] == 1
+
+
 def test_a_dry_run_of_verify_looks_faces_up_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -268,7 +268,8 @@ def listed(user_ids: Iterable[str]) -> list[str]:
 
 @contextmanager
 def people_file(user_ids: UserIds | None) -> Iterator[Path | None]:
-    """The file of user ids, which is there within the context if they were given themselves."""
+    """The file of user ids, which is there within the context if they were given themselves. Raises
+    UsageError for one that is none, or no id at all."""
     if user_ids is None or isinstance(user_ids, str | os.PathLike):
         yield None if user_ids is None else Path(user_ids)
         return
@@ -276,6 +277,23 @@ def people_file(user_ids: UserIds | None) -> Iterator[Path | None]:
         "w", prefix="enroll-", suffix=".csv", newline="", encoding="utf-8"
     ) as file:
         writer = csv.writer(file)
-        writer.writerows([["user_id"], *([user_id] for user_id in user_ids)])
+        writer.writerow(["user_id"])
+        last = None
+        for last in user_ids:
+            writer.writerow([_user_id(last)])
+        if last is None:
+            raise UsageError("user_ids is empty. Name the people.")
         file.flush()
         yield Path(file.name)
+
+
+def _user_id(value: Any) -> str:
+    """An id: text, or a whole number."""
+    if isinstance(value, numbers.Integral) and type(value).__name__ not in ("bool", "bool_"):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    raise UsageError(
+        f"user_ids has {value!r}, a {type(value).__name__}, where a user id belongs. Nothing was "
+        "done. Correct it."
+    )
