@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import forked
 import pytest
 import warmed  # noqa: F401 - statements are compiled once
 from archive import Archive
@@ -50,6 +51,18 @@ of these begins with others of them: else all would wait for one in the end."""
 # No test asserts a time, and on a busy machine an example takes what it takes.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+gc.disable()  # until the tests are collected: nothing that they are made of is garbage
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the program from which commands are forked, if there will be workers to share it."""
+    workers = getattr(config.option, "numprocesses", 0)
+    if workers and forked.available and not hasattr(config, "workerinput"):
+        program = forked.Program()
+        os.environ[forked.ADDRESS] = program.address
+        config.add_cleanup(program.close)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -102,6 +115,7 @@ def pytest_collection_finish() -> None:
     """Leave out of the garbage collections to come what is there as long as the tests run."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(params=[False, True], ids=["Pillow", "libvips"], scope="module")

@@ -1,19 +1,21 @@
 """The command as a process that costs no start-up: forked from a program that has loaded it.
 
 Each is a process of its own, with the signals, streams, environment and folder that it would have
-had otherwise, and this process's child: whoever forks it ends at once, and we inherit it. As a
-program this is whence they are forked.
+had otherwise; the process that forked it waits for its end and reports it. As a program, this is
+where they are forked: one for all workers, as loading everything takes seconds.
 """
 
 from __future__ import annotations
 
 import atexit
-import ctypes
+import importlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,68 +25,88 @@ from typing import Any
 
 from warmed import warm_up
 
-_SET_CHILD_SUBREAPER = 36
-"""prctl(2): orphans among our descendants become our children."""
+ADDRESS = "ENROLL_TESTS_FORKED"
+"""The variable that has the address at which the workers find the program."""
 
 _MOST_BYTES = 1 << 20
+_NUMBER = struct.Struct("i")
 
 available = sys.platform == "linux"
 """Whether this system lets us inherit processes."""
 
 
-class Server:
-    """The program from which commands are forked. Threads may share it."""
+class Program:
+    """The program from which commands are forked, at an `address`. It ends with this process."""
 
     def __init__(self) -> None:
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        with its:
+        self.address = f"enroll-tests-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind("\0" + self.address)
+            listener.listen()
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(its.fileno())],
-                pass_fds=[its.fileno()],
+                [sys.executable, __file__, str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                pass_fds=[listener.fileno()],
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "LANG": "C.UTF-8"},
             )
-        self._socket = ours
-        self._lock = threading.Lock()
-
-    def fork(self, job: Mapping[str, Any], streams: Sequence[int]) -> int:
-        """Start a command; its process id."""
-        with self._lock:
-            socket.send_fds(self._socket, [json.dumps(job).encode()], streams)
-            return int(self._socket.recv(64))
 
     def close(self) -> None:
         """End the program; what it has started goes on."""
-        self._socket.close()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait(30)
 
 
-_servers: list[Server] = []
+class _Server:
+    """The program, or rather what it has forked to serve this process. Threads may share it."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect("\0" + address)
+        self._lock = threading.Lock()
+        atexit.register(self._socket.close)
+
+    def fork(self, job: Mapping[str, Any], streams: Sequence[int]) -> tuple[int, int]:
+        """Start a command; its process id, and a pipe in which its wait status will be."""
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(job).encode()], streams)
+            _, (ended,), _, _ = socket.recv_fds(self._socket, 1, 1)
+        return _number(ended), ended
+
+
+_servers: list[_Server] = []
 _first = threading.Lock()
 
 
-def _server() -> Server:
+def _server() -> _Server:
     with _first:
         if not _servers:
-            _servers.append(Server())
-            atexit.register(_servers[0].close)
+            address = os.environ.get(ADDRESS)
+            if address is None:
+                program = Program()
+                atexit.register(program.close)
+                address = program.address
+            _servers.append(_Server(address))
         return _servers[0]
 
 
 class Forked(subprocess.Popen[str]):
     """`enroll` with these arguments. `ahead` is by how many seconds its clock is; `limits` are
-    numbered as in `resource`, soft and hard."""
+    numbered as in `resource`, soft and hard. With `serve` it is another program instead: that
+    function of a module of the tests, as `module:function`."""
 
     def __init__(
         self,
         arguments: Sequence[str],
         *,
-        ahead: float,
-        limits: Mapping[int, tuple[int, int]],
+        ahead: float = 0.0,
+        limits: Mapping[int, tuple[int, int]] | None = None,
+        serve: str = "",
         **options: Any,
     ) -> None:
         self._ahead = ahead
-        self._limits = list(limits.items())
+        self._limits = list((limits or {}).items())
+        self._serve = serve
         super().__init__(arguments, text=True, **options)
 
     def _execute_child(  # noqa: PLR0917 - as it is called
@@ -112,38 +134,79 @@ class Forked(subprocess.Popen[str]):
             "arguments": args,
             "ahead": self._ahead,
             "limits": self._limits,
+            "serve": self._serve,
             "folder": str(cwd),
             "environ": dict(env),
         }
         given = zip((p2cread, c2pwrite, errwrite), range(3), strict=True)
         streams = [ours if stream == -1 else stream for stream, ours in given]
-        self.pid = _server().fork(job, streams)
+        self.pid, self._ended = _server().fork(job, streams)
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        """Instead of waitpid(2), as whoever forked the command is its parent."""
+        if wait_flags & os.WNOHANG and not select.select([self._ended], [], [], 0)[0]:
+            return 0, 0
+        status = _number(self._ended)
+        os.close(self._ended)
+        return self.pid, status
+
+    def _internal_poll(self, *_: object, **__: object) -> int | None:
+        """The same for `poll`."""
+        if self.returncode is None and self._child_created and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+            try:
+                if self.returncode is None:
+                    pid, status = self._try_wait(os.WNOHANG)
+                    if pid:
+                        self._handle_exitstatus(status)  # type: ignore[attr-defined]
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
+
+
+def _number(pipe: int) -> int:
+    """The next number that was written into a pipe."""
+    return int(_NUMBER.unpack(os.read(pipe, _NUMBER.size))[0])
+
+
+def _listen(listener: socket.socket) -> None:
+    """Fork for each process that connects, until whoever started this is gone."""
+    while True:
+        ready, _, _ = select.select([listener.fileno(), 0], [], [])
+        if 0 in ready:
+            return
+        jobs, _ = listener.accept()
+        with jobs:
+            if os.fork() == 0:
+                listener.close()
+                _serve(jobs)
+                os._exit(0)
 
 
 def _serve(jobs: socket.socket) -> None:
     """Fork for each job, which comes with its streams."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     while True:
         content, streams, _, _ = socket.recv_fds(jobs, _MOST_BYTES, 3)
         if not content:
             return
-        ready, tell = os.pipe()
-        if between := os.fork():
+        ended, tell = os.pipe()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(ended)
+            if child := os.fork():
+                for descriptor in (jobs.fileno(), *streams):
+                    os.close(descriptor)
+                os.write(tell, _NUMBER.pack(child))
+                os.write(tell, _NUMBER.pack(os.waitpid(child, 0)[1]))
+                os._exit(0)
             os.close(tell)
-            os.waitpid(between, 0)
-            jobs.send(os.read(ready, 64))
-            os.close(ready)
-            for stream in streams:
-                os.close(stream)
-            continue
-        if child := os.fork():
-            os.write(tell, str(child).encode())
-            os._exit(0)
-        for descriptor in (ready, tell):
+            jobs.close()
+            _become(json.loads(content), streams)
+        socket.send_fds(jobs, [b"."], [ended])
+        for descriptor in (ended, tell, *streams):
             os.close(descriptor)
-        jobs.close()
-        _become(json.loads(content), streams)
 
 
 def _become(job: dict[str, Any], streams: Sequence[int]) -> None:
@@ -159,6 +222,10 @@ def _become(job: dict[str, Any], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(job["environ"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if job["serve"]:
+        module, _, name = job["serve"].partition(":")
+        getattr(importlib.import_module(module), name)()
+        os._exit(0)
 
     from moved_clock import LaterClock
 
@@ -177,4 +244,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who runs the tests
     warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as given:
-        _serve(given)
+        _listen(given)

@@ -28,6 +28,8 @@ from queue import SimpleQueue
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+import forked
+from forked import Forked
 from real_command import Command
 from warmed import warm_up
 
@@ -113,12 +115,11 @@ class Runner:
     """Starts runs from a process that has loaded everything; many may go on at a time."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = (
+            Forked([], serve="killing:serve", cwd=Path.cwd(), env=os.environ, **pipes)
+            if forked.available
+            else subprocess.Popen([sys.executable, __file__], text=True, **pipes)
         )
         self._ended: dict[int, Future[int]] = {}
         self._lock = threading.Lock()
@@ -422,7 +423,12 @@ def _watch_points(kill: Kill | None) -> None:
     sys.addaudithook(boundaries.audit)
 
 
+def serve() -> None:
+    """Do the jobs that come on stdin."""
+    with open(0, "rb", buffering=0, closefd=False) as given:
+        _serve(given)
+
+
 if __name__ == "__main__":
     warm_up()
-    with open(0, "rb", buffering=0) as given:
-        _serve(given)
+    serve()
