@@ -127,7 +127,7 @@ def _why(report: RunReport) -> str:
         codes = ", ".join(f"{count:,} {code}" for code, count in figures["errors"].items())
         return f"{figures['bad']:,} rows are not enrolled ({codes}). `report.rows()` has them."
     if report.exit_code is ExitCode.IN_DOUBT:
-        return "Faces are in doubt. Run again: it settles doubts, and adds nobody twice."
+        return "Something is in doubt. Run again: it settles doubts, and adds nobody twice."
     return figures["message"] or report.exit_code.name
 
 
