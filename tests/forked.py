@@ -61,6 +61,7 @@ class _Server:
     """The program, or rather what it has forked to serve this process. Threads may share it."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect("\0" + address)
         self._lock = threading.Lock()
@@ -72,6 +73,27 @@ class _Server:
             socket.send_fds(self._socket, [json.dumps(job).encode()], streams)
             _, (ended,), _, _ = socket.recv_fds(self._socket, 1, 1)
         return _number(ended), ended
+
+
+SHIM = """#!{} -IS
+import json, os, socket, struct, sys
+job = dict(arguments=sys.argv[1:], ahead=0.0, limits=[], serve="")
+job |= dict(folder=os.getcwd(), environ=dict(os.environ))
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as program:
+    program.connect("\\0{}")
+    socket.send_fds(program, [json.dumps(job).encode()], range(3))
+    _, (ended,), _, _ = socket.recv_fds(program, 1, 1)
+pid, status = (struct.unpack("i", os.read(ended, 4))[0] for _ in range(2))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A program that has the command forked, with its streams, and ends as that does."""
+
+
+def put_shim(folder: Path) -> None:
+    """Put an `enroll` for shells there, which starts at once."""
+    shim = folder / "enroll"
+    shim.write_text(SHIM.format(sys.executable, _server().address), encoding="utf-8")
+    shim.chmod(0o755)
 
 
 _servers: list[_Server] = []

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import forked
 import manual
 import pytest
 from real_command import Command
@@ -559,7 +560,11 @@ def in_a_shell(
     script: str, folder: Path, environ: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run a script as it stands, with our `enroll` first on the path; it stops at any failure."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), environ["PATH"]])
+    ours = folder / "bin"
+    if forked.available:
+        ours.mkdir()
+        forked.put_shim(ours)
+    path = os.pathsep.join([str(ours), str(Path(sys.executable).parent), environ["PATH"]])
     return subprocess.run(
         ["bash", "-eu", "-c", script],
         cwd=folder,

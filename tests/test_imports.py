@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from sources import nodes_of
 
 import enroll
 from enroll.commands.run import enroll_manifest
@@ -44,17 +45,12 @@ MODULES = modules()
 
 
 @cache
-def tree_of(name: str) -> ast.Module:
-    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
-
-
-@cache
 def imports(name: str) -> frozenset[str]:
     """The modules of enroll that a module imports, wherever in it the import stands."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
-    for node in ast.walk(tree_of(name)):
+    for node in nodes_of(MODULES[name]):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("enroll")}
         elif isinstance(node, ast.ImportFrom):
@@ -135,10 +131,9 @@ def test_what_decides_about_places_imports_only_these_and_each_other(name: str) 
 
 def test_journey_and_throttle_do_nothing_but_decide() -> None:
     for name in ("enroll.runner.transitions", *PLACES):
-        tree = tree_of(name)
         outside = {
             node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
-            for node in ast.walk(tree)
+            for node in nodes_of(MODULES[name])
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
@@ -184,10 +179,9 @@ def test_only_settings_and_the_command_line_read_the_environment() -> None:
             continue
         if name == "enroll.photos.object_account":  # the variables of the clouds' own tools
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         read = [
             node
-            for node in ast.walk(tree)
+            for node in nodes_of(path)
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
         ]
         assert not read, name
@@ -200,7 +194,7 @@ def test_no_module_but_clock_reads_the_time() -> None:
     for name in MODULES:
         if name == "enroll.clock" or within(name, "enroll.sandbox"):
             continue
-        for node in ast.walk(tree_of(name)):
+        for node in nodes_of(MODULES[name]):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 if node.value.id in ("time", "datetime", "date") and node.attr in readers:
                     found.append((name, ast.unparse(node)))

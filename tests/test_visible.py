@@ -13,6 +13,7 @@ from archive import Archive
 from hypothesis import given
 from hypothesis import strategies as st
 from real_command import Command
+from sources import nodes_of
 
 import enroll
 from enroll.sandbox import Sandbox
@@ -87,7 +88,7 @@ def test_only_one_module_prints() -> None:
         name = path.relative_to(PACKAGE).as_posix()
         if name.startswith("sandbox/") or name in doors:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {
                 "print",
                 "click.echo",
