@@ -1,9 +1,9 @@
 """What a listing of many objects says of each, kept in 32 bytes, and when listing them is worth it.
 
-A request lists a thousand objects, which takes as long as asking for some 25 of them side by side.
-So after every so many photos that were asked for, that many more objects are listed, in the order
-of their names. It is not known beforehand how many others lie between those of the manifest; this
-way it costs at most about twice what the better way would have.
+A request lists a thousand objects, and takes as long as 25 requests for one object each that
+several threads make. So after every so many photos that were asked for, that many more objects are
+listed, in the order of their names. It is not known beforehand how many others lie between those of
+the manifest; this way it costs at most about twice what the better way would have.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ and are in no path, message or pickle.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import posixpath
 from array import array
@@ -37,9 +36,6 @@ from enroll.photos.store import NO_PHOTO, UnusableError
 
 if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
-
-ASKED_AT_ONCE = 64
-"""Photos that are asked for at the same time."""
 
 _PIECE = 256 * 1024
 """Bytes of a photo that are taken from the connection at a time."""
@@ -82,11 +78,10 @@ class ObjectStore:
         names = [self._name(path) for path in paths]
         with self._lock:
             found = self._find([name for name in names if name])
-            left = [name for name, known in found.items() if known is None]
-            found.update(zip(left, asyncio.run(self._ask_all(left)), strict=True))
         numbers = array("q")
         for name in names:
-            numbers.extend(found.get(name) or NO_PHOTO)
+            known = found[name] if name else NO_PHOTO
+            numbers.extend(self._ask(name) if known is None else known)
         return numbers
 
     def _find(self, names: Sequence[str]) -> dict[str, Numbers | None]:
@@ -98,24 +93,15 @@ class ObjectStore:
             self._listing.give_up()
             return dict.fromkeys(names)
 
-    async def _ask_all(self, names: Sequence[str]) -> list[Numbers]:
-        places = asyncio.Semaphore(ASKED_AT_ONCE)
-
-        async def ask(name: str) -> Numbers:
-            async with places:
-                try:
-                    return _numbers(await self._client.head_async(self._key(name)))
-                except Exception as error:  # noqa: BLE001  # sorted by what it says
-                    return self._not_known(error)
-
-        return await asyncio.gather(*map(ask, names))
-
-    def _not_known(self, error: Exception) -> Numbers:
-        """What is said of a photo that cannot be asked for: nothing, so that it is read, which says
-        why not. Raises LocalError where the store does not answer."""
-        if _is_missing(error) or _is_refused(error):
-            return NO_PHOTO
-        raise self._unreachable(error) from error
+    def _ask(self, name: str) -> Numbers:
+        """What is known of one photo; NO_PHOTO also for one that may not be asked for, so that it
+        is read, which says why not. Raises LocalError where the store does not answer."""
+        try:
+            return _numbers(self._client.head(self._key(name)))
+        except Exception as error:
+            if _is_missing(error) or _is_refused(error):
+                return NO_PHOTO
+            raise self._unreachable(error) from error
 
     def files(self) -> Iterator[str]:
         last = ""
