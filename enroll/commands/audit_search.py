@@ -13,7 +13,7 @@ from enroll.facesearch.answers import OwnCode
 from enroll.ledger import Changes, Ledger, Searched
 from enroll.manifest.embedded import EMBEDDED_ROOT
 from enroll.model import Answer, FaceRecord, Status, Verdict
-from enroll.photos import AllPhotos
+from enroll.photos import AllPhotos, reconnect
 from enroll.runner.health import Breaker
 from enroll.session.account import AWAY
 from enroll.session.caller import Caller
@@ -256,6 +256,6 @@ def photos_gone(root: str) -> LocalError:
             "added twice, and the next audit has photos to search with."
         )
     return LocalError(
-        f"The photos' folder {root} is gone. Mount the share again, then run the same command: "
+        f"The photos' folder {root} is gone. {reconnect(root)}, then run the same command: "
         "what was searched is on record."
     )

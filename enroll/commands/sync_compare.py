@@ -46,7 +46,7 @@ from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.scan import FolderGoneError, NoFolderError, Scanned, choose_photo_store
 from enroll.manifest.suspects import NewPeople, Suspects, suspect_notes
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
-from enroll.photos import PhotoStore, open_store, read_photo
+from enroll.photos import PhotoStore, open_store, read_photo, reconnect
 from enroll.resources import share_out
 from enroll.settings import Precheck, Preparation, SyncSettings
 from enroll.text.files import Output
@@ -357,8 +357,8 @@ def _read_file(
         )
     if photo.share_gone and not store.is_reachable(file.path):
         raise LocalError(
-            f"The photos can no longer be reached. {photo.fault.message} Nothing was done. Mount "
-            "the share again, then run the same command."
+            f"The photos can no longer be reached. {photo.fault.message} Nothing was done. "
+            f"{reconnect(file.path)}, then run the same command."
         )
     content = photo.content
     return ReadFile(

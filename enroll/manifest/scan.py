@@ -29,7 +29,7 @@ from enroll.manifest.manifest import Manifest
 from enroll.manifest.suspects import NONE, Suspects, SuspectSearch
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.ownership import pasteable
-from enroll.photos import PhotoStore, open_store
+from enroll.photos import PhotoStore, open_store, reconnect
 from enroll.threads import Threads
 from enroll.visible import path_text
 
@@ -137,8 +137,8 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
         return found
     if root in known:
         raise FolderGoneError(
-            f"The photos' folder {root} is gone; it was there in an earlier run. Mount the share "
-            "again, then run the same command; every row stays due."
+            f"The photos' folder {root} is gone; it was there in an earlier run. "
+            f"{reconnect(root)}, then run the same command; every row stays due."
         )
     if Path(root).exists():
         raise NoFolderError(

@@ -21,6 +21,7 @@ from enroll.photos.listing import is_photo, suffix_of
 from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
+from enroll.photos.refusals import reconnect
 from enroll.photos.roots import AllPhotos
 from enroll.photos.store import PhotoSource, PhotoStore
 from enroll.photos.thumbnail import thumbnail
@@ -55,6 +56,7 @@ __all__ = [
     "read_photos",
     "read_picture",
     "read_top",
+    "reconnect",
     "suffix_of",
     "thumbnail",
 ]

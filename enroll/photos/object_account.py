@@ -50,19 +50,17 @@ def connect(bucket: str) -> ObjectStore:
         raise UsageError(
             "Photos in a bucket need an extra: pip install 'enroll[objects]'."
         ) from error
-    config: Any = (
-        _aws_config(os.environ) if bucket.startswith("s3:") else _google_config(os.environ)
-    )
+    environ = os.environ
+    config: Any = CONFIGS[bucket.partition(":")[0]](environ)
     endpoints = (config.get(name, "") for name in ("endpoint", "base_url"))
     client: ClientConfig = {
         "allow_http": any(one.startswith("http://") for one in endpoints)
-        or os.environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://")
-        or "AZURE_STORAGE_USE_EMULATOR" in os.environ,
+        or "use_emulator" in config,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=READ_SECONDS),
         "timeout": timedelta(seconds=10 * READ_SECONDS),
     }
-    if authority := os.environ.get("AWS_CA_BUNDLE"):
+    if authority := environ.get("AWS_CA_BUNDLE"):
         client["root_certificate"] = _read(Path(authority), "AWS_CA_BUNDLE")
     retry: RetryConfig = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
     try:
@@ -70,9 +68,9 @@ def connect(bucket: str) -> ObjectStore:
             bucket, config=config, client_options=client, retry_config=retry
         )
     except Exception as error:
-        why = str(error).partition("\n")[0]
+        why = str(error).partition("\n")[0].rpartition(" error: ")[2].rstrip(".")
         raise UsageError(
-            f"{bucket} cannot be used: {why} Check the settings of the cloud's own tools, such as "
+            f"{bucket} cannot be used: {why}. Check the settings of the cloud's own tools, such as "
             "credentials, region and endpoint in the environment."
         ) from error
     return store
@@ -84,6 +82,27 @@ def _google_config(environ: Mapping[str, str]) -> dict[str, Any]:
         return {}
     url = emulator if "://" in emulator else f"http://{emulator}"
     return {"base_url": url, "skip_signature": True}
+
+
+def _azure_config(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `az` reads and obstore does not: its names of account and key, and a connection string,
+    which comes first, as there."""
+    text = environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
+    parts = dict(part.strip().partition("=")[::2] for part in text.split(";") if part.strip())
+    if "AZURE_STORAGE_USE_EMULATOR" in environ or parts.get("UseDevelopmentStorage") == "true":
+        return {"use_emulator": True}
+    account = parts.get("AccountName") or environ.get("AZURE_STORAGE_ACCOUNT")
+    endpoint = parts.get("BlobEndpoint") or environ.get("AZURE_STORAGE_SERVICE_ENDPOINT")
+    if not endpoint and account and (suffix := parts.get("EndpointSuffix")):
+        protocol = parts.get("DefaultEndpointsProtocol", "https")
+        endpoint = f"{protocol}://{account}.blob.{suffix}"
+    config = {
+        "account_name": account,
+        "account_key": parts.get("AccountKey") or environ.get("AZURE_STORAGE_KEY"),
+        "sas_key": parts.get("SharedAccessSignature"),
+        "endpoint": (endpoint or environ.get("AZURE_STORAGE_ENDPOINT", "")).rstrip("/"),
+    }
+    return {name: value for name, value in config.items() if value}
 
 
 def _aws_config(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -123,6 +142,10 @@ def _aws_config(environ: Mapping[str, str]) -> dict[str, Any]:
             f"aws configure --profile {name}."
         )
     return config
+
+
+CONFIGS = {"s3": _aws_config, "gs": _google_config, "az": _azure_config}
+"""What obstore has to be told of an environment, by scheme."""
 
 
 def _section(path: Path | str, name: str, *, prefixed: bool = False) -> dict[str, str]:

@@ -70,11 +70,13 @@ class Listing:
             self._begin()
         self._asked += len(names)
         worth = self._asked * LISTED_FOR_ONE
-        if not self._complete and worth >= 2 * self._count:
-            self._go_on(worth - self._count)
+        furthest = max(names)
+        if not self._complete and furthest > self._last and worth >= 2 * self._count:
+            self._go_on(worth - self._count, furthest)
         return dict(zip(names, self._found(names), strict=True))
 
-    def _go_on(self, wanted: int) -> None:
+    def _go_on(self, most: int, furthest: str) -> None:
+        """List so many more, or at least as many as before up to the name that comes last."""
         hashes, numbers = array("q"), array("q")
         last, ordered = self._last, self._ordered
         for page in self._pages(last):
@@ -83,7 +85,7 @@ class Listing:
                 numbers.extend(known)
                 ordered = ordered and name > last
                 last = name
-            if len(hashes) >= wanted:
+            if len(hashes) >= (self._count if last >= furthest else most):
                 break
         else:
             self._complete = True

@@ -24,6 +24,19 @@ from enroll.errors import LocalError, ManifestError
 from enroll.model import FileTimes
 from enroll.photos.decision import PhotoCode
 from enroll.photos.object_account import connect
+from enroll.photos.object_errors import (
+    CutError,
+    is_bucket_gone,
+    is_invalid_name,
+    is_misplaced,
+    is_missing,
+    is_object_missing,
+    is_of_store,
+    is_refused,
+    raise_shortage,
+    reason,
+    remedy,
+)
 from enroll.photos.object_listing import Listing, Numbers
 from enroll.photos.refusals import OUTSIDE, failed, invalid
 from enroll.photos.similar_name import (
@@ -32,19 +45,13 @@ from enroll.photos.similar_name import (
     describe_unseen,
     folded,
 )
-from enroll.photos.store import NO_PHOTO, UnusableError
+from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError
 
 if TYPE_CHECKING:
-    from obstore import GetResult, ObjectMeta
+    from obstore import BytesStream, GetResult, ObjectMeta
 
 _PIECE = 256 * 1024
 """Bytes of a photo that are taken from the connection at a time."""
-
-_TRIES = 3
-"""How often a photo is read whose bytes end too early; the client tries refused requests again by
-itself."""
-
-_GONE = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 
 
 class ObjectStore:
@@ -54,6 +61,7 @@ class ObjectStore:
         """`root` is an address; there may be no such bucket. Raises UsageError without the extra
         `objects`, or where credentials or endpoint cannot be used."""
         scheme, bucket, prefix = parse_url(root)
+        self._scheme = scheme
         self._bucket = f"{scheme}://{bucket}"
         self._prefix = prefix
         self.root = f"{self._bucket}/{prefix}" if prefix else self._bucket
@@ -79,29 +87,45 @@ class ObjectStore:
         with self._lock:
             found = self._find([name for name in names if name])
         numbers = array("q")
+        any_missing = False
         for name in names:
             known = found[name] if name else NO_PHOTO
-            numbers.extend(self._ask(name) if known is None else known)
+            if known is None:
+                known = self._ask(name)
+                any_missing = any_missing or known == NO_PHOTO
+            numbers.extend(known)
+        if any_missing:  # or the bucket is, which the answer to HEAD does not say
+            self._ask_for_any()
         return numbers
 
     def _find(self, names: Sequence[str]) -> dict[str, Numbers | None]:
         try:
             return self._listing.find(names)
         except Exception as error:
-            if not (_is_refused(error) or _is_invalid_name(error)):
+            if not is_invalid_name(error):
                 raise self._unreachable(error) from error
             self._listing.give_up()
             return dict.fromkeys(names)
 
     def _ask(self, name: str) -> Numbers:
-        """What is known of one photo; NO_PHOTO also for one that may not be asked for, so that it
-        is read, which says why not. Raises LocalError where the store does not answer."""
+        """What is known of one photo. Raises LocalError where the store does not answer."""
         try:
             return _numbers(self._client.head(self._key(name)))
         except Exception as error:
-            if _is_missing(error) or _is_refused(error):
+            if is_missing(error):
                 return NO_PHOTO
+            self._ask_for_any()
+            if is_refused(error):
+                return UNREADABLE
             raise self._unreachable(error) from error
+
+    def _ask_for_any(self) -> None:
+        """Raise LocalError if the store answers nothing at all, with its reason."""
+        try:
+            self._first("")
+        except Exception as error:
+            if not is_invalid_name(error):
+                raise self._unreachable(error) from error
 
     def files(self) -> Iterator[str]:
         last = ""
@@ -117,15 +141,13 @@ class ObjectStore:
         try:
             yield from self._pages()
         except Exception as error:
-            if _is_refused(error):
-                raise ManifestError(self._refusal(error)) from error
-            if _is_invalid_name(error):
+            if is_invalid_name(error):
                 raise ManifestError(
                     f"The photos below {self.root} cannot be listed, because a name has an empty "
-                    f"part or a part of dots: {_first_line(error)} Copy that object to another "
-                    "name and delete it, or name a prefix without it."
+                    f"part or a part of dots: {reason(error)}. Copy that object to another name "
+                    "and delete it, or name a prefix without it."
                 ) from error
-            raise self._unreachable(error) from error
+            raise self._unusable(error) from error
 
     def _unordered(self) -> ManifestError:
         return ManifestError(
@@ -151,8 +173,9 @@ class ObjectStore:
         except UnusableError:
             raise
         except Exception as error:
-            if not _is_of_store(error):
+            if not is_of_store(error):
                 raise
+            raise_shortage(error)
             raise self._cannot_read(error, name) from error
 
     def get(self, key: str) -> GetResult:
@@ -160,16 +183,17 @@ class ObjectStore:
         return self._client.get(key)
 
     def _cannot_read(self, error: Exception, name: str) -> UnusableError:
-        if _is_refused(error):
-            return UnusableError(failed(PhotoCode.UNREADABLE, self._refusal(error)))
-        if not _is_missing(error):
-            message = f"The photo cannot be read: {_first_line(error)}"
-            return UnusableError(failed(PhotoCode.UNREADABLE, message, share_gone=True))
-        if self.is_gone():
+        if is_missing(error):
+            if is_object_missing(error) or not self.is_gone():
+                message = f"There is no photo at this path{self._instead(name)}"
+                return UnusableError(failed(PhotoCode.MISSING, message))
             message = f"The bucket {self._bucket} does not exist, or no longer."
             return UnusableError(failed(PhotoCode.UNREADABLE, message, share_gone=True))
-        message = f"There is no photo at this path{self._instead(name)}"
-        return UnusableError(failed(PhotoCode.MISSING, message))
+        gone = not (is_refused(error) and self.is_reachable(""))
+        message = f"The photo cannot be read: {reason(error)}."
+        if not gone:
+            message += " Check the credentials, and that they may read this object."
+        return UnusableError(failed(PhotoCode.UNREADABLE, message, share_gone=gone))
 
     def _instead(self, name: str) -> str:
         folder, _, last = name.rpartition("/")
@@ -192,16 +216,14 @@ class ObjectStore:
         try:
             self._first("")
         except Exception as error:
-            if _is_refused(error):
-                raise ManifestError(self._refusal(error)) from error
-            if not _is_invalid_name(error):
-                raise self._unreachable(error) from error
+            if not is_invalid_name(error):
+                raise self._unusable(error) from error
 
     def is_gone(self) -> bool:
         try:
             self._first("")
         except Exception as error:  # noqa: BLE001  # sorted by what it says
-            return _says(error, *_GONE) or isinstance(error, FileNotFoundError)
+            return is_missing(error) and not is_invalid_name(error)
         return False
 
     def is_empty(self) -> bool:
@@ -211,7 +233,7 @@ class ObjectStore:
         try:
             self._first(self._name(path).rpartition("/")[0])
         except Exception as error:  # noqa: BLE001  # sorted by what it says
-            return _is_refused(error) or _is_invalid_name(error)
+            return is_invalid_name(error)
         return True
 
     def empty_above(self, path: str) -> str:
@@ -227,7 +249,7 @@ class ObjectStore:
         try:
             return self._first(folder)
         except Exception as error:  # noqa: BLE001  # sorted by what it says
-            return _is_invalid_name(error) or _is_refused(error)
+            return is_invalid_name(error) or is_refused(error)
 
     def _first(self, folder: str) -> bool:
         """Whether there is an object below a folder. Raises what obstore raises."""
@@ -243,16 +265,24 @@ class ObjectStore:
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
-    def _refusal(self, error: Exception) -> str:
-        return (
-            f"Access to {self.root} is denied ({_first_line(error)}). Check the credentials in the "
-            "environment, and that they may list the bucket and read its objects."
-        )
+    def _unusable(self, error: Exception) -> ManifestError | LocalError:
+        """Why the photos cannot be listed: as these settings cannot work, or not now."""
+        if is_refused(error) or is_misplaced(error):
+            return ManifestError(
+                f"The photos below {self.root} cannot be listed: {reason(error)}. "
+                f"{remedy(error, self._scheme)}"
+            )
+        return self._unreachable(error)
 
     def _unreachable(self, error: Exception) -> LocalError:
+        raise_shortage(error)
+        if is_bucket_gone(error):
+            return LocalError(
+                f"The bucket {self._bucket} does not exist, or no longer. Every row stays due."
+            )
         return LocalError(
-            f"The photos below {self.root} can no longer be reached: {_first_line(error)} Run the "
-            "same command when the store answers again; every row stays due."
+            f"The photos below {self.root} cannot be reached: {reason(error)}. "
+            f"{remedy(error, self._scheme)} Every row stays due."
         )
 
 
@@ -265,19 +295,16 @@ def pieces_of(url: str) -> Iterator[bytes]:
     try:
         yield from _whole(client.get(key))
     except Exception as error:
-        if not _is_of_store(error):
+        if not is_of_store(error):
             raise
-        if _is_missing(error):
+        raise_shortage(error)
+        if is_bucket_gone(error):
+            raise ManifestError(f"There is no bucket {scheme}://{bucket}.") from error
+        if is_missing(error):
             raise ManifestError(f"There is no manifest at {url}. Check the address.") from error
-        if _is_refused(error):
-            raise ManifestError(
-                f"Access to {url} is denied ({_first_line(error)}). Check the credentials in the "
-                "environment."
-            ) from error
-        raise LocalError(
-            f"{url} cannot be read: {_first_line(error)} Run the same command when the store "
-            "answers again."
-        ) from error
+        kind = ManifestError if is_refused(error) or is_misplaced(error) else LocalError
+        message = f"{url} cannot be read: {reason(error)}. {remedy(error, scheme)}"
+        raise kind(message) from error
 
 
 def _whole(answer: GetResult) -> Iterator[bytes]:
@@ -286,7 +313,7 @@ def _whole(answer: GetResult) -> Iterator[bytes]:
         left -= len(piece)
         yield bytes(piece)
     if left:
-        raise _CutError
+        raise CutError
 
 
 class OpenObject:
@@ -299,9 +326,9 @@ class OpenObject:
         self.times = FileTimes(*self._numbers)
 
     def _begin(self) -> None:
-        answer = self._store.get(self._key)
-        self._numbers = _numbers(answer.meta)
-        self._pieces = iter(answer.stream(min_chunk_size=_PIECE))
+        self._answer = self._store.get(self._key)
+        self._numbers = _numbers(self._answer.meta)
+        self._pieces: BytesStream | None = None
         self._read = bytearray()
 
     def part(self, at: int, length: int) -> bytes:
@@ -309,35 +336,39 @@ class OpenObject:
         return bytes(self._read[at : at + length])
 
     def content(self) -> bytes:
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                self._take(self.times.size + 1)
-                break
-            except Exception as error:
-                if not (tries_left and _is_of_store(error)):
-                    raise
-            self._begin()
-            if FileTimes(*self._numbers) != self.times:
-                message = "The photo was replaced while it was being read."
-                raise UnusableError(failed(PhotoCode.CHANGED, message))
-        return bytes(self._read)
+        """All bytes. Where they end too early, obstore asks for the rest of the same version; if
+        that fails, the photo is read once more."""
+        try:
+            return self._all()
+        except Exception as error:
+            if not is_of_store(error):
+                raise
+        self._begin()
+        if FileTimes(*self._numbers) != self.times:
+            message = "The photo was replaced while it was being read."
+            raise UnusableError(failed(PhotoCode.CHANGED, message))
+        return self._all()
+
+    def _all(self) -> bytes:
+        if self._pieces is not None or self._read:
+            self._take(self.times.size + 1)
+            return bytes(self._read)
+        content = bytes(self._answer.bytes())  # at half the cost of pieces
+        if len(content) != self.times.size:
+            raise CutError
+        return content
 
     def _take(self, wanted: int) -> None:
         """Take so many bytes from the connection, or all."""
+        if self._pieces is None:
+            self._pieces = self._answer.stream(min_chunk_size=_PIECE)
         while len(self._read) < wanted:
             piece = next(self._pieces, None)
             if piece is None:
                 break
             self._read += piece
         if len(self._read) < min(wanted, self.times.size):
-            raise _CutError
-
-
-class _CutError(OSError):
-    """An answer that ended too early."""
-
-    def __str__(self) -> str:
-        return "the answer ended too early."
+            raise CutError
 
 
 def _numbers(meta: ObjectMeta) -> Numbers:
@@ -348,37 +379,3 @@ def _numbers(meta: ObjectMeta) -> Numbers:
     digest = hashlib.blake2b(tag.encode(), digest_size=8).digest()
     seconds = int(meta["last_modified"].timestamp())
     return meta["size"], seconds * 10**9, int.from_bytes(digest) >> 1
-
-
-def _is_of_store(error: Exception) -> bool:
-    """Whether obstore raised it, or the connection did."""
-    from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
-
-    return isinstance(error, BaseError | OSError) or _is_invalid_name(error)
-
-
-def _says(error: Exception, *words: str) -> bool:
-    """Whether a store's answer is one of these; obstore hands it on as text only."""
-    return any(word in str(error) for word in words)
-
-
-def _is_missing(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError) or _is_invalid_name(error) or _says(error, *_GONE)
-
-
-def _is_refused(error: Exception) -> bool:
-    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
-
-    known = PermissionDeniedError, UnauthenticatedError, PermissionError
-    return isinstance(error, known) or _says(error, "401 Unauthorized", "403 Forbidden")
-
-
-def _is_invalid_name(error: Exception) -> bool:
-    """Whether obstore does not take a name: one with an empty part, a dot for a part, or control
-    characters."""
-    return _says(error, "Could not parse path", "Encountered object with invalid path")
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of obstore's message; what follows is for its developers. Ends with a stop."""
-    return str(error).partition("\n")[0].rstrip(". :") + "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from enroll.addresses import is_url
 from enroll.model import Fault, Status, Unusable
 from enroll.photos.decision import PhotoCode
 
@@ -29,6 +30,11 @@ SYMLINK = Fault(
 def is_share_gone(error: OSError) -> bool:
     """Whether a file system says that its server or device is gone, not a file."""
     return error.errno in _SHARE_GONE
+
+
+def reconnect(root: str) -> str:
+    """What to do first where a store that was there is gone, as the beginning of a sentence."""
+    return "Check the bucket and the credentials" if is_url(root) else "Mount the share again"
 
 
 def cannot_read(error: OSError) -> Unusable:

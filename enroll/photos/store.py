@@ -16,6 +16,10 @@ from enroll.model import FileTimes, Unusable
 NO_PHOTO = (-1, -1, -1)
 """What `PhotoStore.stat` gives where there is no photo."""
 
+UNREADABLE = (0, 0, 0)
+"""What it gives for a photo of which the store only says that it may not be looked at. No photo has
+these numbers, so it is read, and that says why not."""
+
 
 class UnusableError(Exception):
     """A photo that a store does not open, or that cannot be read to its end."""

@@ -10,7 +10,7 @@ from enroll.errors import LocalError, ShortageError
 from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.ledger import Ledger
 from enroll.model import Answer, Verdict
-from enroll.photos import PhotoStore
+from enroll.photos import PhotoStore, reconnect
 from enroll.session.account import CREDENTIAL_SECONDS
 
 
@@ -273,8 +273,8 @@ class PhotoRootCheck:
         if self._store.is_reachable(path) and self._running < MISSING_RUNNING:
             return None
         return LocalError(
-            f"The photos can no longer be reached. {message} Mount the share again, then run the "
-            "same command: every row that is not enrolled yet stays due."
+            f"The photos can no longer be reached. {message} {reconnect(path)}, then run the same "
+            "command: every row that is not enrolled yet stays due."
         )
 
     def _nothing_seen(self, folder: str) -> LocalError | None:
@@ -292,8 +292,9 @@ class PhotoRootCheck:
             return self._gone(self._store.root)
         if self._missing >= MISSING_RUNNING:
             return LocalError(
-                f"The first {self._missing} photos are all missing below {self._store.root}. Mount "
-                "the share, or name the folder of the photos with --images; every row stays due."
+                f"The first {self._missing} photos are all missing below {self._store.root}. "
+                f"{reconnect(self._store.root).removesuffix(' again')}, or name the folder of the "
+                "photos with --images; every row stays due."
             )
         return None
 
@@ -312,6 +313,6 @@ class PhotoRootCheck:
 
     def _gone(self, folder: str) -> LocalError:
         return LocalError(
-            f"The photos' folder {folder} is gone; it was there before. Mount the share again, "
+            f"The photos' folder {folder} is gone; it was there before. {reconnect(folder)}, "
             "then run the same command: every row that is not enrolled yet stays due."
         )

@@ -1,0 +1,327 @@
+"""Photos in a bucket: what is asked of the store, what its refusals mean, and whose keys are used.
+
+`test_photo_store.py` has what every store of photos does, against a real server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from cases import cases
+from object_servers import KEY, SECRET
+from stub_bucket import SECOND, Fault, StubBucket, stub_bucket
+
+from enroll.errors import EnrollError, LocalError, ManifestError, UsageError
+from enroll.model import FileContent, FileTimes, Photo, Unusable
+from enroll.photos import PhotoStore, open_store, read_photo
+from enroll.photos import object_account as account
+from enroll.photos.store import NO_PHOTO, UNREADABLE
+
+ROOT = "s3://staff/photos"
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubBucket]:
+    with stub_bucket() as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        running.fill(40)
+        yield running
+
+
+def known(store: PhotoStore, *names: str) -> list[tuple[int, ...]]:
+    numbers = list(store.stat([store.locate(name) for name in names]))
+    return [tuple(numbers[at : at + 3]) for at in range(0, len(numbers), 3)]
+
+
+def read(name: str = "7.jpg") -> Photo | Unusable:
+    store = open_store(ROOT)
+    return read_photo(store.locate(name), store)
+
+
+def code_of(found: Photo | Unusable) -> str:
+    return str(found.fault.code) if isinstance(found, Unusable) else ""
+
+
+def first(requests: int, fault: Fault) -> Callable[[str, str], Fault | None]:
+    """Have that many GETs of an object go wrong."""
+    numbers = count()
+    return lambda kind, key: fault if kind == "GET" and next(numbers) < requests else None
+
+
+# What is asked of the store
+
+
+def test_a_photo_is_known_alike_whether_listed_asked_for_or_read(bucket: StubBucket) -> None:
+    names = [f"{number}.jpg" for number in range(40)]
+    listed = known(open_store(ROOT), *names)
+    assert bucket.counts == {"LIST": 1}
+    asked = [one for name in names for one in known(open_store(ROOT), name)]
+    assert bucket.counts == {"LIST": 1, "HEAD": 40}
+    assert listed == asked
+    assert {mtime for _, mtime, _ in listed} == {SECOND * 10**9}
+    found = read("7.jpg")
+    assert isinstance(found, Unusable)  # no picture, but it was read
+    assert isinstance(found.content, FileContent)
+    assert found.content.times == FileTimes(*listed[7])
+    assert bucket.counts["GET"] == 1
+
+
+def test_a_photo_of_the_same_size_and_second_is_known_as_another_one(bucket: StubBucket) -> None:
+    (before,) = known(open_store(ROOT), "7.jpg")
+    bucket.objects["photos/7.jpg"] = bucket.objects["photos/7.jpg"][::-1]
+    (after,) = known(open_store(ROOT), "7.jpg")
+    assert before[:2] == after[:2]
+    assert before != after
+
+
+def test_few_photos_among_many_others_are_asked_for_and_many_are_listed(bucket: StubBucket) -> None:
+    bucket.fill(30, name="photos/z{}.jpg")
+    bucket.fill(100_000, name="photos/others/{}.jpg")
+    few = [f"z{number}.jpg" for number in range(30)]
+    assert NO_PHOTO not in known(open_store(ROOT), *few)
+    assert bucket.counts["HEAD"] == 30
+    assert bucket.counts["LIST"] <= 2
+
+    bucket.requests.clear()
+    store = open_store(ROOT)
+    many = sorted(f"others/{number}.jpg" for number in range(100_000))[:20_000]
+    for at in range(0, len(many), 1000):
+        assert NO_PHOTO not in known(store, *many[at : at + 1000])
+    assert bucket.counts["HEAD"] == 0
+    assert bucket.counts["LIST"] <= 45
+
+
+# What its refusals mean
+
+
+def test_a_store_that_is_slow_or_breaks_off_is_asked_again(
+    bucket: StubBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "READ_SECONDS", 0.3)
+    for fault, most in [
+        (Fault(503, "SlowDown"), 3),
+        (Fault(cut=True), 3),
+        (Fault(stall=True), 2),
+    ]:
+        bucket.requests.clear()
+        bucket.fault = first(most - 1, fault)
+        assert code_of(read()) == "PHOTO_NOT_AN_IMAGE"
+        assert bucket.counts == {"GET": most}
+
+
+@cases("fault", [Fault(503, "SlowDown"), Fault(500, "InternalError"), Fault(cut=True)])
+def test_a_store_that_does_not_recover_is_not_asked_forever(
+    bucket: StubBucket, fault: Fault
+) -> None:
+    bucket.requests.clear()
+    bucket.fault = first(1000, fault)
+    found = read()
+    assert isinstance(found, Unusable)
+    assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", True)
+    assert "http" not in found.fault.message
+    assert bucket.counts["GET"] <= 10
+
+
+@cases(("change", "code"), [("replace", "PHOTO_CHANGED"), ("remove", "PHOTO_MISSING")])
+def test_a_photo_that_changes_between_two_halves_is_not_put_together_from_both(
+    bucket: StubBucket, change: str, code: str
+) -> None:
+    bucket.fill(40)
+    gets = count()
+
+    def cut_then_change(kind: str, key: str) -> Fault | None:
+        if kind == "GET" and next(gets) == 0:
+            return Fault(cut=True)
+        if change == "replace":
+            bucket.objects[key] = b"another one"
+        else:
+            bucket.objects.pop(key, None)
+        return None
+
+    bucket.fault = cut_then_change
+    assert code_of(read()) == code
+
+
+def test_a_photo_that_may_not_be_read_is_unreadable_and_never_missing(bucket: StubBucket) -> None:
+    bucket.fault = lambda kind, key: Fault(403, "AccessDenied") if kind != "LIST" else None
+    assert known(open_store(ROOT), "7.jpg") == [UNREADABLE]
+    found = read()
+    assert isinstance(found, Unusable)
+    assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", False)
+    assert "403 Forbidden (AccessDenied" in found.fault.message
+
+
+AWAY = [
+    (Fault(403, "InvalidAccessKeyId"), ManifestError, "Check the credentials"),
+    (Fault(400, "ExpiredToken"), LocalError, "The credentials have expired"),
+    (Fault(301, "PermanentRedirect"), ManifestError, "Set AWS_REGION"),
+    (Fault(400, "AuthorizationHeaderMalformed"), ManifestError, "Set AWS_REGION"),
+    (Fault(403, "RequestTimeTooSkewed"), ManifestError, "clock"),
+    (Fault(404, "NoSuchBucket"), LocalError, "bucket s3://staff does not exist"),
+    (Fault(503, "SlowDown"), LocalError, "503 Service Unavailable (SlowDown"),
+]
+"""What a store may answer to everything, how a run that begins ends, and what is said."""
+
+
+@cases(("fault", "ends", "says"), AWAY)
+def test_a_store_that_answers_nothing_is_told_from_photos_that_are_missing(
+    bucket: StubBucket, monkeypatch: pytest.MonkeyPatch, fault: Fault, ends: type, says: str
+) -> None:
+    monkeypatch.setattr(account, "RETRIES", 0)
+    bucket.fault = lambda kind, key: fault
+    store = open_store(ROOT)
+    for raised, ask in [
+        (ends, store.check),
+        (LocalError, lambda: known(store, "7.jpg")),
+        (LocalError, lambda: known(store, *(f"{number}.jpg" for number in range(40)))),
+    ]:
+        with pytest.raises(EnrollError, match=r"\w") as caught:
+            ask()
+        assert type(caught.value) is raised
+        assert says in str(caught.value)
+        assert "http" not in str(caught.value)
+    found = read()
+    assert isinstance(found, Unusable)
+    assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", True)
+    assert not store.is_reachable(store.locate("7.jpg"))
+
+
+# Whose keys are used
+
+
+def test_google_cloud_storage_is_read_like_s3(
+    bucket: StubBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.endpoint.removeprefix("http://"))
+    store = open_store("gs://staff/photos")
+    names = [f"{number}.jpg" for number in range(40)]
+    assert known(store, *names) == known(open_store(ROOT), *names)
+    with store.open(store.locate("7.jpg")) as photo:
+        assert photo.content() == bucket.objects["photos/7.jpg"]
+    assert open_store("gs://others").is_gone()
+
+
+S3 = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": KEY}
+CONNECTION = "DefaultEndpointsProtocol=http;AccountName=corp;AccountKey=a2V5;"
+
+CONFIGS = [
+    ("s3", S3, {"endpoint": "http://127.0.0.1:1", "region": "eu-west-1"}),
+    (
+        "s3",
+        {},
+        {"region": "eu-west-1", "access_key_id": "AKIDFILE", "secret_access_key": "of-file"},
+    ),
+    (
+        "s3",
+        {"AWS_PROFILE": "night", "AWS_REGION": "eu-north-1"},
+        {
+            "endpoint": "https://minio.example",
+            "region": "eu-north-1",
+            "access_key_id": "AKIDNIGHT",
+            "secret_access_key": "of-night",
+            "session_token": "of-the-session",
+        },
+    ),
+    ("gs", {}, {}),
+    (
+        "gs",
+        {"STORAGE_EMULATOR_HOST": "gcs:4443"},
+        {"base_url": "http://gcs:4443", "skip_signature": True},
+    ),
+    (
+        "az",
+        {"AZURE_STORAGE_ACCOUNT": "corp", "AZURE_STORAGE_KEY": "a2V5"},
+        {"account_name": "corp", "account_key": "a2V5"},
+    ),
+    (
+        "az",
+        {"AZURE_STORAGE_CONNECTION_STRING": f"{CONNECTION}EndpointSuffix=core.windows.net"},
+        {
+            "account_name": "corp",
+            "account_key": "a2V5",
+            "endpoint": "http://corp.blob.core.windows.net",
+        },
+    ),
+    (
+        "az",
+        {
+            "AZURE_STORAGE_CONNECTION_STRING": "BlobEndpoint=http://10.0.0.1/corp/;"
+            "SharedAccessSignature=sv=2024&sig=s%3D",
+            "AZURE_STORAGE_ACCOUNT": "corp",
+        },
+        {
+            "account_name": "corp",
+            "sas_key": "sv=2024&sig=s%3D",
+            "endpoint": "http://10.0.0.1/corp",
+        },
+    ),
+    (
+        "az",
+        {"AZURE_STORAGE_CONNECTION_STRING": "UseDevelopmentStorage=true"},
+        {"use_emulator": True},
+    ),
+]
+"""What the environment has, and what obstore is told besides."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with profiles."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/config").write_text(
+        "[default]\nregion = eu-west-1\n"
+        "[profile night]\nendpoint_url = https://minio.example\nregion = eu-west-3\n"
+        "[profile role]\nrole_arn = arn:aws:iam::1:role/reader\nsource_profile = default\n"
+        "[profile sso]\nsso_session = corp\n"
+    )
+    (tmp_path / ".aws/credentials").write_text(
+        "[default]\naws_access_key_id = AKIDFILE\naws_secret_access_key = of-file\n"
+        "[night]\naws_access_key_id = AKIDNIGHT\naws_secret_access_key = of-night\n"
+        "aws_session_token = of-the-session\n"
+    )
+    return tmp_path
+
+
+@cases(("scheme", "environ", "expected"), CONFIGS)
+def test_credentials_are_where_the_tools_of_the_cloud_have_them(
+    home: Path, scheme: str, environ: dict[str, str], expected: dict[str, object]
+) -> None:
+    assert account.CONFIGS[scheme]({"HOME": str(home), **environ}) == expected
+
+
+@cases(
+    ("profile", "says"),
+    [
+        ("none", "There is no AWS profile 'none'"),
+        ("role", "aws configure export-credentials --profile role"),
+        ("sso", "aws configure export-credentials --profile sso"),
+    ],
+)
+def test_a_profile_without_keys_says_how_to_get_them(home: Path, profile: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        account.CONFIGS["s3"]({"HOME": str(home), "AWS_PROFILE": profile})
+
+
+@cases(
+    ("root", "environ", "says"),
+    [
+        ("az://staff", {}, "Account must be specified"),
+        ("gs://staff", {"GOOGLE_APPLICATION_CREDENTIALS": "/none.json"}, "/none.json"),
+        ("s3://staff", {"AWS_CA_BUNDLE": "/none.pem"}, "AWS_CA_BUNDLE names /none.pem"),
+        (f"s3://{KEY}:{SECRET}@staff", {}, "must hold a bucket and a prefix only"),
+        ("s3://staff?versionId=1", {}, "must hold a bucket and a prefix only"),
+    ],
+)
+def test_settings_that_cannot_work_are_named_before_anything_happens(
+    root: str, environ: dict[str, str], says: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        with pytest.raises(UsageError, match=says) as caught:
+            open_store(root)
+        assert SECRET not in str(caught.value)
