@@ -18,7 +18,7 @@ demo: $(VENV)/.run
 unexport PYTHONDONTWRITEBYTECODE
 
 # More workers than most machines have cores: many tests wait for a disk, a call or a process.
-WORKERS ?= 4
+WORKERS ?= 6
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark and not image"
 

@@ -264,6 +264,7 @@ def _become(job: dict[str, Any], streams: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who runs the tests
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
     warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as given:
         _listen(given)

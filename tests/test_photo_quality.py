@@ -45,8 +45,9 @@ def similarity(one: Image.Image, other: Image.Image) -> float:
     """SSIM of what an eye sees best, the lightness: 1 where they are the same."""
     from skimage.metrics import structural_similarity
 
-    greys = [np.asarray(picture.convert("L")) for picture in (one, other)]
-    return float(structural_similarity(*greys))  # type: ignore[no-untyped-call]
+    # In half the time that 64 bits take, and the same to six digits.
+    greys = [np.asarray(picture.convert("L"), dtype=np.float32) for picture in (one, other)]
+    return float(structural_similarity(*greys, data_range=255))  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

@@ -23,6 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+try:
+    from forked import Forked, available  # tests have a program that has loaded everything
+except ImportError:
+    available = False
+
 STUCK_SECONDS = 240.0
 """No night takes so long; a run that does is killed, and told as `STUCK`."""
 
@@ -51,13 +56,16 @@ class Launcher:
         self._environ = {**environ, "OPENBLAS_NUM_THREADS": "1", "HOME": str(folder)}
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=self._folder,
-            env={"PATH": os.environ["PATH"], **self._environ},
+        options: dict[str, Any] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "cwd": self._folder,
+            "env": {"PATH": os.environ["PATH"], **self._environ},
+        }
+        self._process = (
+            Forked([], serve="nightly.launcher:serve", **options)
+            if available
+            else subprocess.Popen([sys.executable, __file__], text=True, **options)
         )
         return self
 
@@ -171,12 +179,17 @@ def _watch_points(strike: Strike) -> None:
         setattr(owner, name, watched(point, getattr(owner, name)))
 
 
+def serve() -> None:
+    """Do the jobs that come on stdin."""
+    # Who asked for the runs may be gone before the last one has ended.
+    with suppress(BrokenPipeError), os.fdopen(0, "rb", buffering=0) as given:
+        _serve(given, sys.stdout)
+
+
 if __name__ == "__main__":
     # The command of this checkout, and none of the modules that lie beside this one.
     root = Path(__file__).parents[2]
     sys.path[0] = str(root)
     sys.path.append(str(root / "tests"))
     importlib.import_module("warmed").warm_up()
-    # Who asked for the runs may be gone before the last one has ended.
-    with suppress(BrokenPipeError), os.fdopen(0, "rb", buffering=0) as given:
-        _serve(given, sys.stdout)
+    serve()
