@@ -22,8 +22,8 @@ WORKERS ?= 6
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark and not image"
 
-# The steps of docs/container/Containerfile in a root made by mmdebstrap, and nights of pods in it: some
-# three minutes. Needs root.
+# The image that Buildah makes of docs/container/Containerfile, on a root by mmdebstrap, and nights of its
+# pods: some three minutes. Needs root.
 image: $(VENV)/.dev
 	$(BIN)/python -m pytest -m image
 

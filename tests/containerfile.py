@@ -1,26 +1,18 @@
-"""The steps of the Containerfile, and these steps taken in folders instead of by an engine."""
+"""The steps of the Containerfile, and what its build may see."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from string import Template
-
-from pods import Image
 
 ROOT = Path(__file__).parent.parent
 CONTAINERFILE = ROOT / "docs/container/Containerfile"
-
-CERTIFICATES = "tmp/certificates.crt"
-"""Where a step of the build finds the certificates that this machine trusts."""
 
 
 @dataclass(frozen=True)
@@ -86,61 +78,16 @@ def seen_by_the_build() -> Iterator[str]:
             yield line[1:]
 
 
-def build(base: Path, work: Path) -> Image:
-    """Take all steps, with a root that has Python in place of the base; the last stage's image."""
-    made: dict[str, Path] = {}
-    for number, stage in enumerate(stages()):
-        root = work / f"stage-{number}"
-        subprocess.run(["cp", "-a", base, root], check=True)
-        environ, folder = {"PATH": "/usr/bin:/bin"}, "/"
-        for step in stage.steps:
-            if step.name == "WORKDIR":
-                folder = step.rest
-                (root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
-            elif step.name == "ENV":
-                environ |= Stage("", "", [step]).values("ENV")
-            elif step.name == "COPY":
-                *sources, target = step.words
-                copy_into(
-                    made.get(step.source, ROOT),
-                    sources,
-                    root / str(PurePosixPath(folder, target)).lstrip("/"),
-                )
-            elif step.name == "RUN":
-                _run(root, folder, environ, step.rest)
-            else:
-                assert step.name in {"ARG", "LABEL", "USER", "ENTRYPOINT", "CMD"}, step
-        made[stage.name] = root
-    return Image(root, stage.last("ENTRYPOINT").words, environ)
-
-
-def copy_into(top: Path, sources: list[str], target: Path) -> None:
-    """Copy files and the content of folders below `top`, as COPY does."""
+def copy_into(target: Path, sources: list[str]) -> None:
+    """Copy files and the content of folders of the sources into a folder or file, as COPY does."""
     for source in sources:
-        there = top / source.lstrip("/")
-        if there.is_dir():
-            skip = shutil.ignore_patterns("__pycache__") if top == ROOT else None
-            shutil.copytree(there, target, symlinks=True, ignore=skip, dirs_exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(
+                ROOT / source,
+                target,
+                ignore=shutil.ignore_patterns("__pycache__"),
+                dirs_exist_ok=True,
+            )
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(there, target)
-
-
-def _run(root: Path, folder: str, environ: dict[str, str], script: str) -> None:
-    """Run a step by the root's shell, as an engine does, with this machine's network."""
-    trusted = ssl.get_default_verify_paths()
-    shutil.copy(os.environ.get("SSL_CERT_FILE") or trusted.cafile or "", root / CERTIFICATES)
-    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    environ = {**environ, "PIP_CERT": f"/{CERTIFICATES}"}
-    if index := os.environ.get("PIP_INDEX_URL"):
-        environ["PIP_INDEX_URL"] = index
-    done = subprocess.run(
-        ["unshare", f"--root={root}", f"--wd={folder}", "/bin/sh", "-c", script],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    (root / CERTIFICATES).unlink()
+            shutil.copy2(ROOT / source, target)

@@ -182,8 +182,7 @@ def test_what_the_build_copies_makes_the_whole_wheel(tmp_path: Path) -> None:
     for step in stages()[0].steps:
         if step.name == "COPY":
             *copied, target = step.words
-            copy_into(ROOT, copied, sources / target)
-    # The words of the step, but without an index: what builds the wheel is here.
+            copy_into(sources / target, copied)
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=sources,

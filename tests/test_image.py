@@ -1,15 +1,19 @@
-"""The container's image, built without an engine, and nights in Kubernetes as processes."""
+"""The container's image, and nights in Kubernetes with processes as pods of it."""
 
 from __future__ import annotations
 
 import copy
+import json
+import os
 import shutil
 import signal
+import ssl
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import containerfile
 import pods
@@ -23,7 +27,10 @@ from enroll.sandbox import Sandbox
 pytestmark = [
     pytest.mark.image,
     pytest.mark.skipif(bool(pods.missing), reason=pods.missing),
-    pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
+    pytest.mark.skipif(
+        not (shutil.which("mmdebstrap") and shutil.which("buildah")),
+        reason="needs mmdebstrap and buildah",
+    ),
 ]
 
 DEBIAN = "trixie"
@@ -31,19 +38,55 @@ PACKAGES = ("ca-certificates", "netbase", "python3", "python3-venv", "tzdata")
 """The base image is the same Debian with another build of the same Python."""
 
 
+CERTIFICATES = "usr/local/share/certificates.crt"
+"""Where pip finds the certificates that this machine trusts."""
+
+
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image that the Containerfile makes."""
-    folder = tmp_path_factory.mktemp("image")
+def image() -> Iterator[Image]:
+    """The image that Buildah makes of the Containerfile."""
+    with TemporaryDirectory(prefix="enroll-image-", dir="/var/tmp") as folder:
+        yield from built(Path(folder))
+
+
+def built(folder: Path) -> Iterator[Image]:
     base = folder / "base"
     assert DEBIAN in containerfile.stages()[0].base
-    subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}", DEBIAN, base],
-        check=True,
-        timeout=600,
+    packages = f"--include={','.join(PACKAGES)}"
+    said("mmdebstrap", "--quiet", "--variant=apt", packages, DEBIAN, base)
+    trusted = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or ""
+    shutil.copy(trusted, base / CERTIFICATES)
+
+    def buildah(*words: object) -> str:
+        # A driver without mounts of its own also works within a container.
+        places = ("--root", folder / "store", "--runroot", folder / "running")
+        return said("buildah", *places, "--storage-driver=vfs", *words)
+
+    empty = buildah("from", "scratch")
+    buildah("copy", "--quiet", empty, base, "/")
+    buildah("config", f"--env=PIP_CERT=/{CERTIFICATES}", empty)
+    buildah("commit", "--quiet", empty, "localhost/base")
+    index = [f"--build-arg=PIP_INDEX_URL={one}" for one in [os.environ.get("PIP_INDEX_URL")] if one]
+    places = ("--file", containerfile.CONTAINERFILE, "--tag=localhost/enroll", *index)
+    options = ("--isolation=chroot", "--network=host", "--pull-never", *places)
+    buildah("build", "--build-arg=BASE=localhost/base", *options, containerfile.ROOT)
+    container = buildah("from", "--pull-never", "localhost/enroll")
+    config = json.loads(buildah("inspect", container))["OCIv1"]["config"]
+    yield Image(
+        root=Path(buildah("mount", container)),
+        entrypoint=config["Entrypoint"],
+        environ=dict(pair.split("=", 1) for pair in config["Env"]),
     )
-    yield containerfile.build(base, folder)
-    shutil.rmtree(folder)
+    buildah("umount", container)
+
+
+def said(*words: object) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        [*map(str, words)], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
 
 
 @pytest.fixture
