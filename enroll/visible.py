@@ -124,7 +124,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     `storable`.
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():  # line ends are those of the indent only
         return text
     return "".join(one if one.isprintable() or one == "\n" else _escape_json(one) for one in text)
 

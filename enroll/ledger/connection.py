@@ -68,7 +68,7 @@ def file_system(path: Path, mounts: str) -> str:
     """The type of file system that a path (absolute, resolved) is on, from the text of a mountinfo
     file; empty if the text does not say.
     """
-    best, found = -1, ""
+    name, best, found = f"{path}/", -1, ""
     for line in mounts.splitlines():
         # "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw": there may be
         # any number of optional fields before the lonely hyphen.
@@ -76,10 +76,10 @@ def file_system(path: Path, mounts: str) -> str:
         fields = place.split(" ")
         if not hyphen or len(fields) < 5:
             continue
-        point = Path(_ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields[4]))
+        point = _ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields[4]).rstrip("/") + "/"
         # Of two mounts at one point the later one hides the earlier.
-        if path.is_relative_to(point) and len(point.parts) >= best:
-            best, found = len(point.parts), about.split(" ")[0]
+        if name.startswith(point) and len(point) >= best:
+            best, found = len(point), about.split(" ")[0]
     return found
 
 

@@ -267,7 +267,7 @@ def _look(output: Output) -> os.stat_result | None:
 def _refuse_ledger(output: Output, ledger: Path) -> None:
     if same_file(output.path, ledger):
         raise UsageError(f"{_named(output)} would overwrite the ledger; {_remedy(output)}")
-    for place in (ledger, Path(os.path.realpath(ledger))):
+    for place in {ledger, Path(os.path.realpath(ledger))}:
         for companion in COMPANIONS:
             if same_file(output.path, place.with_name(place.name + companion)):
                 raise UsageError(
