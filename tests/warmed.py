@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Engine, event
 
 class Statements(dict[Any, Any]):
     """SQL statements that were compiled, whichever ledger they were for: each has a dialect of its
-    own, all are alike, and a test opens several."""
+    own, those of a database are alike, and a test opens several."""
 
     def get(self, key: Any, default: Any = None) -> Any:
-        return super().get(key[1:], default)
+        return super().get((key[0].name, *key[1:]), default)
 
     def __setitem__(self, key: Any, compiled: Any) -> None:
-        super().__setitem__(key[1:], compiled)
+        super().__setitem__((key[0].name, *key[1:]), compiled)
 
 
 _statements = Statements()

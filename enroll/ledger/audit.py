@@ -35,7 +35,7 @@ from enroll.ledger.records import (
     UnknownFace,
     shown_path,
 )
-from enroll.ledger.statements import among, face_record, listed
+from enroll.ledger.statements import among_numbers, face_record, listed
 from enroll.model import EventKind, LibraryFace, ScannedRow, Status
 
 ROWS_AT_ONCE = 1000
@@ -62,15 +62,9 @@ class SqliteListing:
         if not faces:
             return 0
         statement = insert(s.listed).on_conflict_do_nothing()
-        before = self._changes()
-        self._connection.execute(statement, [asdict(face) for face in faces])
-        new = self._changes() - before
+        found = self._connection.execute(statement, [asdict(face) for face in faces])
         self._connection.commit()  # what is compared later must not be read as of now
-        return new
-
-    def _changes(self) -> int:
-        """Rows that this connection has written so far; to count them all costs more each time."""
-        return self._connection.scalar(select(func.total_changes())) or 0
+        return found.rowcount
 
     def count_faces(self) -> int:
         return self._connection.scalar(select(func.count()).select_from(s.listed)) or 0
@@ -152,7 +146,9 @@ class SqliteAudit(SqliteReader):
 
     def copies_of(self, face_ids: Sequence[int]) -> dict[str, int]:
         copy = s.surplus.c
-        query = select(copy.face_token, copy.face_id).where(copy.face_id.in_(among("faces")))
+        query = select(copy.face_token, copy.face_id).where(
+            copy.face_id.in_(among_numbers("faces"))
+        )
         found = self._connection.execute(query, {"faces": listed(face_ids)})
         return {copy.face_token: copy.face_id for copy in found}
 

@@ -128,7 +128,9 @@ class SqliteManifestDiff:
         self._do(delete(s.manifest_row))
 
     def add_rows(self, rows: Sequence[ScannedRow]) -> None:
-        ADD_ROWS.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
+        ADD_ROWS.execute(
+            self._connection, [(*one, None, None, False, "") for one in scan_tuples(rows)]
+        )
 
     def match_photos(self, *, reread: bool) -> None:
         same = and_(

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     FromClause,
     Insert,
@@ -414,13 +415,15 @@ _MARK_HOLDS = and_(s.absence.c.user_id == s.face.c.user_id, ~_added_since())
 
 def find_unlisted(*of: ColumnElement[bool]) -> Insert:
     """Find the people who are not listed, of those with a face that meets a condition."""
+    now = bindparam("now", type_=BigInteger)
+    # A person has one absence at most: its values are their own maximum.
     found = (
         select(
             s.face.c.user_id,
             # A clock may have been ahead.
-            func.min(func.coalesce(s.absence.c.since, bindparam("now")), bindparam("now")),
-            s.absence.c.run,
-            s.absence.c.user_id.is_(None),
+            func.min(func.coalesce(func.max(s.absence.c.since), now), now),
+            func.max(s.absence.c.run),
+            func.max(s.absence.c.user_id).is_(None),
         )
         .select_from(s.face.outerjoin(s.absence, _MARK_HOLDS))
         .where(*of, holds_a_token(), ~is_listed(s.face.c.user_id))

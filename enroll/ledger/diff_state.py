@@ -195,8 +195,9 @@ def find_reasons(connection: Connection, *, manifest: str) -> Diagnosis:
 def _zeros_lost(connection: Connection) -> int:
     zero: ColumnElement[str] = literal_column("'0'")  # no parameter, else the index does not fit
     stripped = func.ltrim(s.manifest_row.c.user_id, zero)
+    # Only a diagnosis needs it. In SQLite, an index of a temporary table is temporary.
     connection.exec_driver_sql(
-        "CREATE INDEX IF NOT EXISTS temp.user_id_stripped ON manifest_row (ltrim(user_id, '0'))"
+        "CREATE INDEX IF NOT EXISTS user_id_stripped ON manifest_row (ltrim(user_id, '0'))"
     )
     there = exists(
         select(literal(1)).where(stripped == func.ltrim(s.unlisted_person.c.user_id, zero))

@@ -31,7 +31,7 @@ from enroll.ledger import schema as s
 from enroll.ledger.deletions import TOKEN_EVENTS
 from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.records import AuditCounts, Finding, FindingKind, Pair, shown_path
-from enroll.ledger.statements import among, face_record, listed
+from enroll.ledger.statements import among, among_numbers, face_record, listed
 from enroll.model import EventKind, FaceRecord, Status
 
 
@@ -179,10 +179,12 @@ _TOKENS_OF_A_RUN = select(s.event.c.face_token).where(
 )
 _NOT_AUDITED = delete(s.audited).where(
     s.audited.c.face_token.in_(
-        select(s.face.c.face_token).where(s.face.c.face_id.in_(among("faces")))
+        select(s.face.c.face_token).where(s.face.c.face_id.in_(among_numbers("faces")))
     )
 )
-_FACES = select(s.face).where(s.face.c.face_id.in_(among("faces"))).order_by(s.face.c.face_id)
+_FACES = (
+    select(s.face).where(s.face.c.face_id.in_(among_numbers("faces"))).order_by(s.face.c.face_id)
+)
 _MARKS_OF_OTHERS = (
     select(func.count())
     .select_from(s.face)

@@ -33,7 +33,7 @@ from enroll.ledger.scan_cache import CachedScan, KeptPart, Part, PartCounts, con
 from enroll.ledger.statements import (
     INSERT_DUE,
     INSERT_SCAN,
-    among,
+    among_numbers,
     candidate,
     due_tuple,
     listed,
@@ -386,5 +386,5 @@ _EARLY_REPEATS = (
 )
 
 _NEXT_DUE = select(s.due).order_by(s.due.c.place).limit(bindparam("most", type_=Integer))
-_QUEUED_OF = select(s.due).where(s.due.c.face_id.in_(among("faces")))
+_QUEUED_OF = select(s.due).where(s.due.c.face_id.in_(among_numbers("faces")))
 _TAKE = delete(s.due).where(s.due.c.place <= bindparam("last", type_=Integer))

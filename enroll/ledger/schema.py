@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -36,6 +37,9 @@ APPLICATION_ID = 0x656E726F
 
 DEVELOPMENT_ID = 0x656E726C
 """The `application_id` of the ledgers before 1.0, "enrl", whose schemas 1 to 11 were others."""
+
+DIALECTS: dict[str, Dialect] = {"sqlite": sqlite.dialect()}
+"""The databases' own SQL, by name, with parameters by position: an adapter adds its own."""
 
 metadata = MetaData()
 
@@ -486,14 +490,13 @@ adoptable_row = _temporary(
 
 def create_tables(connection: Connection, tables: MetaData) -> None:
     """Create those tables and indexes that are missing."""
-    for statement in _statements_creating(tables):
+    for statement in _statements_creating(tables, DIALECTS[connection.dialect.name]):
         connection.exec_driver_sql(statement)
 
 
 @cache
-def _statements_creating(tables: MetaData) -> Sequence[str]:
+def _statements_creating(tables: MetaData, dialect: Dialect) -> Sequence[str]:
     """Compiled once a process: SQLAlchemy's `create_all` compiles them each time."""
-    dialect = sqlite.dialect()
     wanted: list[ExecutableDDLElement] = []
     for table in tables.sorted_tables:
         wanted.append(CreateTable(table, if_not_exists=True))

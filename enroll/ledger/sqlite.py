@@ -347,7 +347,9 @@ class SqliteLedger(SqliteReader):
                 row.user_id == face.user_id,
                 row.face_id == face.face_id,
             )
-            people = self._connection.execute(of_two.group_by(face.face_id)).all()
+            people = self._connection.execute(
+                of_two.group_by(face.face_id).order_by(face.face_id)
+            ).all()
             if people:  # rows may be of one person only, by now
                 ids = tuple(one.user_id for one in people)
                 path = shown_path(people[0].path, self.photo_root)

@@ -10,7 +10,9 @@ from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
+    Compiled,
     Connection,
+    Integer,
     Row,
     Select,
     String,
@@ -23,7 +25,6 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import Insert as PlainInsert
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -38,9 +39,6 @@ from enroll.model import (
     Surplus,
 )
 
-_DIALECT = sqlite.dialect()
-
-
 LONGEST = 256
 """Tuples that one statement inserts: a power of two. SQLite takes 32,766 parameters."""
 
@@ -54,11 +52,10 @@ class Bulk:
     """
 
     def __init__(self, statement: Insert | PlainInsert) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
-        names = compiled.positiontup or ()
-        self._values = attrgetter(*names)
-        self._tuple = f"({', '.join('?' * len(names))})"
-        self._before, _, self._after = str(compiled).partition(f"VALUES {self._tuple}")
+        compiled = statement.compile(dialect=s.DIALECTS["sqlite"])
+        self._statement = statement
+        self._values = attrgetter(*(compiled.positiontup or ()))
+        self._parts = {"sqlite": _around_values(compiled)}
 
     def insert(self, connection: Connection, records: Iterable[Any]) -> None:
         """Insert records whose attributes bear the columns' names; a StrEnum is its text."""
@@ -66,24 +63,45 @@ class Bulk:
 
     def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
         """Insert them all; nothing for none."""
-        done, count = 0, LONGEST
+        done, count, dialect = 0, LONGEST, connection.dialect.name
         while done < len(parameters):
             while count > len(parameters) - done:
                 count //= 2
             values = tuple(chain.from_iterable(parameters[done : done + count]))
-            connection.exec_driver_sql(self._sql(count), values)
+            connection.exec_driver_sql(self._sql(dialect, count), values)
             done += count
 
     @cache  # noqa: B019  # statements live as long as the process
-    def _sql(self, count: int) -> str:
-        return f"{self._before}VALUES {', '.join([self._tuple] * count)}{self._after}"
+    def _sql(self, dialect: str, count: int) -> str:
+        if dialect not in self._parts:
+            compiled = self._statement.compile(dialect=s.DIALECTS[dialect])
+            self._parts[dialect] = _around_values(compiled)
+        before, one, after = self._parts[dialect]
+        return f"{before}{', '.join([one] * count)}{after}"
+
+
+def _around_values(compiled: Compiled) -> tuple[str, str, str]:
+    """An INSERT up to its values, those of a row, and what comes after them."""
+    before, values, rest = str(compiled).partition("VALUES ")
+    one, end, after = rest.partition(")")  # none of the parameters has one
+    return before + values, one + end, after
 
 
 def among(name: str) -> Select[Any]:
-    """For `column.in_(among("ids"))`: the members of a list, which is one parameter (see `listed`),
-    so that lists of all lengths are one statement."""
-    values = func.json_each(bindparam(name, type_=String)).table_valued("value")
-    return select(values.c.value)
+    """For `column.in_(among("people"))`: the texts of a list, which is one parameter (see
+    `listed`), so that lists of all lengths are one statement."""
+    return _members(name, String())
+
+
+def among_numbers(name: str) -> Select[Any]:
+    """The same for the numbers of a list."""
+    return _members(name, Integer())
+
+
+def _members(name: str, kind: String | Integer) -> Select[Any]:
+    # SQLite needs no kind.
+    found = func.json_each(bindparam(name, type_=String), type_=kind).table_valued("value")
+    return select(found.c.value)
 
 
 def listed(values: Iterable[str | int]) -> str:
@@ -117,7 +135,7 @@ INSERT_EVENT = Bulk(
 )
 UPSERT_AUDITED = Bulk(_upsert(s.audited, ["face_token"]))
 INSERT_FINDING = Bulk(_upsert(s.finding, ["face_id", "kind", "other_token"]))
-DELETE_FINDINGS = delete(s.finding).where(s.finding.c.face_id.in_(among("faces")))
+DELETE_FINDINGS = delete(s.finding).where(s.finding.c.face_id.in_(among_numbers("faces")))
 HOLDERS_OF = union_all(
     *(
         select(token.label("face_token"), token.table.c.face_id).where(token.in_(among("tokens")))
