@@ -46,6 +46,27 @@ class MovedClock(clock.Clock):
         return queue.get_nowait()
 
 
+class StandingClock(MovedClock):
+    """A clock that does not run: sleeping moves it, and each look at it by a millisecond, so that
+    no two things have the same time. However busy the machine is, as much time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at = time.time_ns()
+
+    def time_ns(self) -> int:
+        return self._at + round(self.monotonic() * 1e9)
+
+    def monotonic(self) -> float:
+        self.ahead += 0.001
+        return self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        for box in list(_running):
+            box.wait_idle(seconds)
+        self.ahead += seconds
+
+
 class StoppedClock(clock.Clock):
     """A clock that stays `at` a number of seconds until a test moves it."""
 
@@ -79,7 +100,7 @@ def later() -> list[str]:
 @contextmanager
 def standin(**options: Any) -> Iterator[Sandbox]:
     """A running stand-in that lives by the clock in use."""
-    with Sandbox(clock=clock.time, **options) as box:
+    with Sandbox(**{"clock": clock.time, **options}) as box:
         _running.append(box)
         try:
             yield box

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moved_clock import standin
+from moved_clock import MovedClock, StandingClock, standin
 from real_command import SECONDS, Command, account_of
 
+from enroll import clock
 from enroll.cli.rehearsal import nobody, portrait
 from enroll.commands.probe import ProbeReport, ProbeSettings, leftovers, probe_account
 from enroll.commands.probe_calls import MOST_CALLS, padded
@@ -26,6 +28,13 @@ from enroll.sandbox import Profile, Sandbox, read_profile
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
 PROBE = ("probe", "--yes")
+
+
+@pytest.fixture
+def standing_clock(moved_clock: MovedClock) -> Iterator[StandingClock]:
+    standing = StandingClock()
+    with clock.using(standing):
+        yield standing
 
 
 def libraries(box: Sandbox) -> list[str]:
@@ -152,9 +161,9 @@ def deviations() -> Iterator[tuple[Profile, set[str]]]:
     yield Profile(min_side=1, max_side=16384), sizes
 
 
-def probe_of(profile: Profile) -> ProbeReport:
+def probe_of(profile: Profile, **options: Any) -> ProbeReport:
     """What a probe finds at a stand-in that plays a profile, and leaves nothing there."""
-    with standin(profile=profile) as box:
+    with standin(profile=profile, **options) as box:
         settings = ProbeSettings(
             portraits=(portrait(0), portrait(1)), nobody=nobody(), endpoint=box.endpoint
         )
@@ -187,6 +196,7 @@ def played_again(report: ProbeReport, path: Path) -> Profile:
     return replace(read_profile(path), latency=0.0)
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_each_fact_can_differ_alone_and_the_profile_of_it_is_the_account_again(
     tmp_path: Path,
 ) -> None:
@@ -207,6 +217,7 @@ def test_each_fact_can_differ_alone_and_the_profile_of_it_is_the_account_again(
     assert plain - seen == {*lags, *undocumented, "parallel"} - seen
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_a_service_that_shows_new_faces_late_is_played_again(tmp_path: Path) -> None:
     for profile, differing in (
         (Profile(search_lag=14.0), {"visible_in_search", "visible_in_list"}),
@@ -222,6 +233,20 @@ def test_a_service_that_shows_new_faces_late_is_played_again(tmp_path: Path) -> 
         assert again.search_lag >= profile.search_lag
         replayed = probe_of(again).facts
         assert {one.name for one in replayed if one.outcome != Outcome.HOLDS} == differing
+
+
+def test_a_face_is_not_late_because_the_service_answers_slowly(
+    standing_clock: StandingClock,
+) -> None:
+    def slow() -> float:
+        """The stand-in reads its clock at least twice in each call."""
+        standing_clock.ahead += 0.2
+        return standing_clock.time()
+
+    report = probe_of(Profile(search_lag=5.0), clock=slow)
+    observed = {one.name: one for one in report.facts if one.name.startswith("visible_in")}
+    assert {one.outcome for one in observed.values()} == {Outcome.HOLDS}
+    assert re.fullmatch(r"after 9\.\d s", observed["visible_in_search"].observed)
 
 
 def test_a_burst_beyond_the_accounts_limit_shows_how_calls_are_refused(tmp_path: Path) -> None:

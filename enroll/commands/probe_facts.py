@@ -39,9 +39,9 @@ BURST = 9
 """Faces that are added at the same time, if as many calls are left."""
 AFTER_BURST = 5
 """Calls that follow the burst, before the library is removed."""
-LOOKS = (0.0, 2.0, 7.0, 51.0)
-"""Seconds before each look for a new face, in search and in list."""
-LONGEST_WAIT = sum(LOOKS)
+LOOKS = (0.0, 2.0, 9.0, 60.0)
+"""How many seconds after a face was added it is looked for, in search and in list."""
+LONGEST_WAIT = LOOKS[-1]
 NEVER_SHOWN = 2 * LONGEST_WAIT
 """The lag of a face that no look has shown, for a stand-in."""
 LAG_SLACK_SECONDS = 2.0
@@ -146,10 +146,8 @@ class Prober(LibraryProber):
         """Look for a new face in search and list until both show it."""
         lags: dict[CallKind, float] = {}
         took: dict[CallKind, float] = {}
-        waited = 0.0
-        for pause in LOOKS:
-            self._calls.wait(pause)
-            waited += pause
+        for seconds in LOOKS:
+            self._calls.wait(sent + seconds - clock.monotonic())
             for kind in (CallKind.SEARCH, CallKind.LIST):
                 if kind in lags:
                     continue
@@ -158,7 +156,7 @@ class Prober(LibraryProber):
                 photo = self._photo if searched else None
                 answer = self._make(kind, {"limit": "100"}, photo=photo)
                 if token in tokens_of(answer):
-                    lags[kind], took[kind] = waited, began if pause else 0.0
+                    lags[kind], took[kind] = seconds, began if seconds else 0.0
                     if searched:
                         self._own_score(answer, token)
             if len(lags) == 2:
