@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ def _listen(listener: socket.socket) -> None:
     while True:
         ready, _, _ = select.select([listener.fileno(), 0], [], [])
         if 0 in ready:
+            _reap(0)
             return
         jobs, _ = listener.accept()
         with jobs:
@@ -208,14 +210,13 @@ def _listen(listener: socket.socket) -> None:
 
 def _serve(jobs: socket.socket) -> None:
     """Fork for each job, which comes with its streams."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     while True:
         content, streams, _, _ = socket.recv_fds(jobs, _MOST_BYTES, 3)
+        _reap(os.WNOHANG)
         if not content:
             return
         ended, tell = os.pipe()
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(ended)
             if child := os.fork():
                 for descriptor in (jobs.fileno(), *streams):
@@ -229,6 +230,13 @@ def _serve(jobs: socket.socket) -> None:
         socket.send_fds(jobs, [b"."], [ended])
         for descriptor in (ended, tell, *streams):
             os.close(descriptor)
+
+
+def _reap(options: int) -> None:
+    """Wait for children that have ended, or for all, so that their time counts as this one's."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, options)[0]:
+            pass
 
 
 def _become(job: dict[str, Any], streams: Sequence[int]) -> None:
