@@ -62,6 +62,7 @@ class SqliteListing:
         if not faces:
             return 0
         statement = insert(s.listed).on_conflict_do_nothing()
+        statement = statement.execution_options(preserve_rowcount=True)
         found = self._connection.execute(statement, [asdict(face) for face in faces])
         self._connection.commit()  # what is compared later must not be read as of now
         return found.rowcount

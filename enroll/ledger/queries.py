@@ -46,7 +46,7 @@ from enroll.ledger.records import (
     shown_path,
 )
 from enroll.ledger.scan_cache import CachedScan
-from enroll.ledger.statements import HOLDERS_OF, among_numbers, face_record, listed
+from enroll.ledger.statements import HOLDERS_OF, ListsOf, among_numbers, face_record, listed
 from enroll.model import RESULTS, Entry, Event, EventKind, FaceRecord, RawAnswer, SendAs, Status
 from enroll.visible import named_path, storable
 
@@ -326,7 +326,7 @@ def _wanted() -> FromClause:
 
     Not with an IN of pairs: SQLite would go through the whole table for them.
     """
-    wanted = func.json_each(bindparam("rows", type_=String)).table_valued("value", name="wanted")
+    wanted = ListsOf(bindparam("rows", type_=String)).table_valued("value", name="wanted")
     user_id, path = (func.json_extract(wanted.c.value, f"$[{place}]") for place in (0, 1))
     return wanted.join(s.row, and_(s.row.c.user_id == user_id, s.row.c.path == path))
 

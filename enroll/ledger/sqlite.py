@@ -387,7 +387,11 @@ _LEFT = (
     )
     .order_by(s.face.c.face_id)
 )
-_FACES_OF = select(s.face).where(s.face.c.user_id.in_(among("people")))
+_FACES_OF = (
+    select(s.face)
+    .where(s.face.c.user_id.in_(among("people")))
+    .order_by(s.face.c.user_id, s.face.c.sha256)  # as their index has them
+)
 
 
 _ALIVE = (

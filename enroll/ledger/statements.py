@@ -12,14 +12,12 @@ from typing import Any
 from sqlalchemy import (
     Compiled,
     Connection,
-    Integer,
     Row,
     Select,
     String,
     Table,
     bindparam,
     delete,
-    func,
     insert,
     select,
     union_all,
@@ -27,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy import Insert as PlainInsert
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.sql.functions import GenericFunction
 
 from enroll.ledger import schema as s
 from enroll.ledger.records import Changes, Searched
@@ -87,21 +86,39 @@ def _around_values(compiled: Compiled) -> tuple[str, str, str]:
     return before + values, one + end, after
 
 
+class TextsOf(GenericFunction[str]):
+    """The members of a JSON list. SQLite has one function for all kinds; others have several."""
+
+    name = "json_each"
+    identifier = "texts_of"
+    inherit_cache = True
+
+
+class NumbersOf(TextsOf):
+    """The same where they are numbers."""
+
+    name = "json_each"
+    identifier = "numbers_of"
+    inherit_cache = True
+
+
+class ListsOf(TextsOf):
+    """The same where they are lists."""
+
+    name = "json_each"
+    identifier = "lists_of"
+    inherit_cache = True
+
+
 def among(name: str) -> Select[Any]:
     """For `column.in_(among("people"))`: the texts of a list, which is one parameter (see
     `listed`), so that lists of all lengths are one statement."""
-    return _members(name, String())
+    return select(TextsOf(bindparam(name, type_=String)).table_valued("value").c.value)
 
 
 def among_numbers(name: str) -> Select[Any]:
-    """The same for the numbers of a list."""
-    return _members(name, Integer())
-
-
-def _members(name: str, kind: String | Integer) -> Select[Any]:
-    # SQLite needs no kind.
-    found = func.json_each(bindparam(name, type_=String), type_=kind).table_valued("value")
-    return select(found.c.value)
+    """The same for a list of numbers."""
+    return select(NumbersOf(bindparam(name, type_=String)).table_valued("value").c.value)
 
 
 def listed(values: Iterable[str | int]) -> str:
