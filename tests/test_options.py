@@ -178,7 +178,7 @@ def test_help_cuts_no_sentence_and_is_as_wide_as_the_terminal(command: Command) 
 
 def test_help_shows_the_range_of_a_number_in_words(command: Command) -> None:
     said = " ".join(command("run", "--help").out.split())
-    assert "[default: 16; between 1 and 256]" in said
+    assert "[default: (16; 32 from a bucket); between 1 and 256]" in said
     assert "[default: 5; at least 1]" in said
 
 

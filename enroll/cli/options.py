@@ -34,7 +34,14 @@ from enroll.cli.parameters import (
 )
 from enroll.model import Role
 from enroll.presets import CONFIG_NAME
-from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, find_ledger
+from enroll.settings import (
+    DEFAULT_BUCKET_READERS,
+    DEFAULT_ENDPOINT,
+    DEFAULT_READERS,
+    CallSettings,
+    RunSettings,
+    find_ledger,
+)
 
 LIBRARY = "Library and ledger"
 MANIFEST = "Manifest"
@@ -50,12 +57,14 @@ def setting(
     *,
     metavar: str | None = None,
     of: type[CallSettings] = RunSettings,
+    otherwise: str = "",
 ) -> Callable[[F], F]:
     """The option of a setting `of` a command: a number, a choice or a flag. Its range, its choices
-    and its default are the setting's."""
+    and its default are the setting's; `otherwise` describes a default that depends on others."""
     field = name.lstrip("-").replace("-", "_")
     default = of.__dataclass_fields__[field].default
-    more: dict[str, Any] = {"default": default, "show_default": True, "metavar": metavar}
+    more: dict[str, Any] = {"default": default, "metavar": metavar}
+    more["show_default"] = otherwise or True
     if isinstance(default, bool):
         more["is_flag"] = True
     elif isinstance(default, StrEnum):
@@ -277,6 +286,7 @@ photos = together(
     setting(
         "--readers",
         "Photos read in parallel; more hide the latency of a slow share.",
+        otherwise=f"{DEFAULT_READERS}; {DEFAULT_BUCKET_READERS} from a bucket",
         metavar="N",
     ),
     memory,

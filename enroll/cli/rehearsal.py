@@ -339,7 +339,7 @@ def _enroll(manifest: Path, box: Sandbox) -> Report:
         ledger=manifest.with_name("ledger.sqlite"),
         origins={"endpoint": "the stand-in", "group_id": "the demo", "ledger": "the demo"},
     )
-    settings = replace(settings, max_in_flight=_most_in_flight(settings.readers))
+    settings = replace(settings, max_in_flight=_most_in_flight(settings.reading))
     stream = LastingStream(sys.stderr)
     set_up(stream=stream, as_json=False, file=None, quiet=False)
     credentials = Credentials(box.api_key, box.api_secret)

@@ -141,7 +141,7 @@ def _check_outputs(
 
 
 def _readers(settings: RunSettings) -> Threads:
-    return Threads(share_out(calls=0, readers=settings.readers).readers)
+    return Threads(share_out(calls=0, readers=settings.reading).readers)
 
 
 def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -> None:

@@ -250,7 +250,7 @@ def open_run(
             )
         )
         concurrency = share_out(
-            calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers
+            calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.reading
         )
         executors = _executors(stack, concurrency, pool)
         opened = begin_run(stack, given, connection, held=held, concurrency=concurrency)

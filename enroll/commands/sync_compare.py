@@ -123,7 +123,7 @@ def compare(
         photos = choose_photo_store(settings.images, manifest, ledger)
         manifest, store = photos.manifest, photos.store
     except (FolderGoneError, NoFolderError) as error:
-        take_all(manifest, ledger, open_store("."), readers=settings.readers)
+        take_all(manifest, ledger, open_store("."), readers=settings.reading)
         _count_returned(ledger, keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
     scan = scan_record(settings, manifest, store, ledger.block_list)
@@ -169,8 +169,8 @@ def _take_rows(
     cached, few = ledger.last_scan(), None
     as_it_was = not settings.checksum and settings.sample is None
     if cached is not None and cached.fingerprint == scan.fingerprint and as_it_was:
-        few = take_few(ledger, cached, store, readers=settings.readers)
-    return few or take_all(manifest, ledger, store, readers=settings.readers)
+        few = take_few(ledger, cached, store, readers=settings.reading)
+    return few or take_all(manifest, ledger, store, readers=settings.reading)
 
 
 def _count_returned(ledger: Ledger, *, keep: bool) -> int:
@@ -201,7 +201,7 @@ def _of_everybody(
     if found.quiet is None:
         return found
     diff, store = ledger.diff, found.store
-    take_all(found.manifest, ledger, store, readers=settings.readers)
+    take_all(found.manifest, ledger, store, readers=settings.reading)
     diff.match_photos(reread=False)
     _read_photos(settings, ledger, store, math.inf, keep=False)
     diff.compare(now=found.now, cutoff=found.cutoff, withheld=ledger.block_list)
@@ -302,7 +302,7 @@ def _read_photos(
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
     read = partial(_read, store=store, preparation=preparation)
     after = ("", "")
-    with Threads(share_out(calls=0, readers=settings.readers).readers) as readers:
+    with Threads(share_out(calls=0, readers=settings.reading).readers) as readers:
         while files := ledger.diff.unread(after=after, most=READ_AT_ONCE):
             faces = ledger.faces_of({file.user_id for file in files})
             done: list[ReadFile] = []
