@@ -8,9 +8,11 @@ import re
 from pathlib import Path, PosixPath
 
 from enroll.errors import UsageError
-from enroll.visible import path_text
+from enroll.visible import ESCAPED_BYTE, path_text
 
 SCHEMES = ("s3", "gs", "az")
+
+_ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 _URL = re.compile(rf"({'|'.join(SCHEMES)})://([^/]+)(?:/(.*))?", re.DOTALL)
 
@@ -32,12 +34,32 @@ class ObjectPath(PosixPath):
 
 def path_of(text: str | os.PathLike[str]) -> Path:
     """What a user gave, or the ledger has, as a path: an address, or that of a file or folder.
-    Raises UsageError for an address with more than bucket and key."""
+    Raises UsageError for an address of something else than a bucket, or with more than bucket and
+    key."""
     given = os.fspath(text)
-    if not is_url(given):
+    if not is_address(given):
         return Path(given)
     scheme, bucket, key = parse_url(given)
     return ObjectPath(f"{scheme}:/{bucket}/{key}")
+
+
+def named_path(text: str) -> Path:
+    r"""The path for a text of `path_text`. A file whose name has a literal `\xfc` is preferred to
+    one with that byte."""
+    path = path_of(text)
+    if is_url(text) or not ESCAPED_BYTE.search(text) or os.path.lexists(path):
+        return path
+    return Path(ESCAPED_BYTE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text))
+
+
+def resolved(path: Path) -> Path:
+    """A path without links; unchanged where links form a circle, and for an address."""
+    return path if isinstance(path, ObjectPath) else Path(os.path.realpath(path))
+
+
+def is_address(text: str) -> bool:
+    """Whether this begins with a scheme, as no path does."""
+    return _ANY_SCHEME.match(text) is not None
 
 
 def is_url(text: str) -> bool:

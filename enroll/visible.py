@@ -12,7 +12,6 @@ import json
 import os
 import re
 import unicodedata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -80,7 +79,7 @@ def as_seen(text: str) -> str:
 
 _HALVES = re.compile("[\ud800-\udfff]")
 _BYTES = re.compile("[\udc80-\udcff]")
-_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -92,17 +91,8 @@ def storable(text: str) -> str:
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path as text for a database, a file or a log; `named_path` is the inverse."""
+    """A path as text for a database, a file or a log; `addresses.named_path` is the inverse."""
     return storable(os.fspath(path))
-
-
-def named_path(text: str) -> Path:
-    r"""The path for a text of `path_text`. A file whose name has a literal `\xfc` is preferred to
-    one with that byte."""
-    path = Path(text)
-    if not _ESCAPED_BYTE.search(text) or os.path.lexists(path):
-        return path
-    return Path(_ESCAPED_BYTE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text))
 
 
 def visible(text: str) -> str:

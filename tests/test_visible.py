@@ -16,10 +16,11 @@ from real_command import Command
 from sources import nodes_of
 
 import enroll
+from enroll.addresses import named_path
 from enroll.sandbox import Sandbox
 from enroll.text.logs import LOGGER, LastingStream, log, set_up
 from enroll.text.wording import as_shown
-from enroll.visible import json_text, named_path, path_text, storable, visible
+from enroll.visible import json_text, path_text, storable, visible
 
 PACKAGE = Path(enroll.__file__).parent
 RUN = ("run", "staff.csv", "--group-id", "staff")

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from enroll.addresses import path_of
+from enroll.addresses import is_url, path_of
 from enroll.errors import LedgerBusyError, LocalError, UsageError
 from enroll.manifest.scan import ANYWHERE
 from enroll.model import is_utf8
@@ -180,6 +180,11 @@ def _photo_text(photo: Any, number: int, *, inside: bool, folder: Path | None) -
         )
     if not inside:
         path = _plain(os.fspath(photo), number)
+        if is_url(path) and folder is not None:
+            raise UsageError(
+                f"The photo of row {number:,} is in a bucket. Name the bucket with images, such as "
+                "images='s3://BUCKET'."
+            )
         return str(folder / path) if path and folder is not None else path
     if len(photo) > LARGEST_FILE:
         raise UsageError(

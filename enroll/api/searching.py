@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Unpack
 
+from enroll.addresses import path_of
 from enroll.api.options import (
     AuditOptions,
     CredentialsLike,
@@ -172,7 +172,7 @@ def _resemblance(one: Resembling) -> Resemblance:
 def _file_of(photo: PathLike | bytes) -> Iterator[Path]:
     """The file of a photo, which is there within the context if its bytes were given."""
     if not isinstance(photo, BYTES):
-        yield Path(os.fspath(photo))
+        yield path_of(photo)
         return
     with tempfile.NamedTemporaryFile(prefix="enroll-photo-") as file:
         file.write(photo)

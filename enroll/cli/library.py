@@ -22,7 +22,7 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.parameters import FILE, Number
+from enroll.cli.parameters import FILE, FILE_OR_OBJECT, Number
 from enroll.cli.printing import Figures, printing
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
@@ -38,7 +38,7 @@ _group_id = option("--group-id", required=True, metavar="ID", help="The library'
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("photo", type=FILE)
+@click.argument("photo", type=FILE_OR_OBJECT)
 @options.known_ledger
 @option(
     "--limit",

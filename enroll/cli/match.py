@@ -12,7 +12,7 @@ import click
 
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, in_use, named_option, option
-from enroll.cli.parameters import FILE
+from enroll.cli.parameters import FILE, FILE_OR_OBJECT
 from enroll.cli.printing import printing
 from enroll.cli.terminal import Terminal
 from enroll.errors import UsageError
@@ -33,8 +33,8 @@ _MEANINGS = {
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("list_file", metavar="LIST", type=FILE)
-@click.argument("folder", type=FILE)
+@click.argument("list_file", metavar="LIST", type=FILE_OR_OBJECT)
+@click.argument("folder", type=FILE_OR_OBJECT)
 @named_option(
     "--output",
     type=FILE,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from enroll import allowed
-from enroll.addresses import is_url, path_of
+from enroll.addresses import is_address, is_url, path_of
 from enroll.allowed import (
     LEAST_MEMORY,
     RANGES,
@@ -46,10 +46,10 @@ class File(click.Path):
             self.fail("- is not a file here: name one (./- is a file of that name).", param, ctx)
         if not str(value):  # which would be this folder, and a folder can be a manifest
             self.fail("the name is empty, as of a variable that is not set.", param, ctx)
-        if is_url(str(value)):
-            if not self._objects:
-                self.fail(f"{value} is in a bucket, and this has to be a file here.", param, ctx)
+        if self._objects and is_address(str(value)):
             return path_of(value)
+        if is_url(str(value)):
+            self.fail(f"{value} is in a bucket, and this has to be a file here.", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
         if wrong := wrong_path(path):
             self.fail(wrong, param, ctx)

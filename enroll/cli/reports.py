@@ -15,7 +15,7 @@ from enroll import clock
 from enroll.allowed import Range
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, in_use, option, together
-from enroll.cli.parameters import FILE, File, Member, Number, Time
+from enroll.cli.parameters import FILE, FILE_OR_OBJECT, File, Member, Number, Time
 from enroll.cli.printing import Figures, printing
 from enroll.cli.signals import begin_line
 from enroll.model import Status
@@ -111,7 +111,7 @@ _report_options = together(
 @options.any_ledger
 @option(
     "--manifest",
-    type=FILE,
+    type=FILE_OR_OBJECT,
     help="The list whose rows are reported on.  [default: that of the ledger's last run]",
 )
 @options.manifest_options

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from enroll import clock
+from enroll.addresses import ObjectPath, named_path
 from enroll.errors import EnrollError, ServiceError
 from enroll.expiry import absent_from
 from enroll.facesearch import FoundFace
 from enroll.ledger import Ledger, Listing, RunRecord
+from enroll.manifest.listing import is_list
 from enroll.manifest.results import default_results_path
 from enroll.model import RESULTS, Answer, FaceRecord
 from enroll.photos import is_photo, is_zip, open_store
@@ -32,7 +34,6 @@ from enroll.session.library_faces import (
     found_faces,
     read_library,
 )
-from enroll.visible import named_path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,11 +202,17 @@ def files_of(
     for run in runs:
         if run.start.manifest:
             manifest = named_path(run.start.manifest)
-            found[manifest] = PHOTOS if manifest.is_dir() or is_zip(manifest) else MANIFEST
+            found[manifest] = MANIFEST if _is_list(manifest) else PHOTOS
             found.setdefault(default_results_path(manifest), RESULTS)
         for what, path in run.start.files.items():
             found.setdefault(named_path(path), what)
     return {**others, **found}
+
+
+def _is_list(manifest: Path) -> bool:
+    if isinstance(manifest, ObjectPath):
+        return is_list(manifest.name)
+    return not (manifest.is_dir() or is_zip(manifest))
 
 
 _UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, EnrollError)
@@ -216,6 +223,9 @@ def find_traces(files: Mapping[Path, str], people: Sequence[str]) -> Iterator[Tr
     """Those of the files that are there and name any of these people as a word."""
     wanted = {user_id.encode("utf-8", "surrogatepass"): user_id for user_id in people}
     for path, what in files.items():
+        if isinstance(path, ObjectPath):
+            yield Trace(path, what, frozenset(), because="it is in a bucket")
+            continue
         if not (path.is_file() or (path.is_dir() and what == PHOTOS)):
             continue
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
 
+from enroll.addresses import ObjectPath, resolved
 from enroll.commands.match_columns import (
     USER_DATA,
     USER_ID,
@@ -88,7 +89,7 @@ def match_photos(
     """
     _check(settings)
     manifest = _open_list(settings)
-    store = open_store(os.path.realpath(settings.folder))
+    store = open_store(resolved(settings.folder))
     store.check()
     paths, unusable, others = _photos(store)
     if not paths and not unusable:
@@ -132,7 +133,8 @@ def _check(settings: MatchSettings) -> None:
             f"--output {settings.output} is there already, and somebody may have reviewed it. Give "
             "another name, or delete it."
         )
-    if not (settings.folder.is_dir() or is_zip(settings.folder)):
+    folder = settings.folder
+    if not (isinstance(folder, ObjectPath) or folder.is_dir() or is_zip(folder)):
         raise UsageError(
             f"{path_text(settings.folder)} is no folder and no ZIP archive. Give the one with the "
             "photos."

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 
 from enroll import clock
+from enroll.addresses import resolved
 from enroll.commands.run import Run, Screen, open_run, pool_on
 from enroll.commands.run_closing import Report
 from enroll.commands.run_input import RunInput, named_library, prepare
@@ -21,7 +22,6 @@ from enroll.commands.sync_compare import (
 from enroll.commands.sync_guards import too_many_held
 from enroll.errors import EnrollError, GuardError, ServiceError, name_run
 from enroll.ledger import Ledger, empty_ledger
-from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
 from enroll.session.resemblance import UNLIKE_BEFORE

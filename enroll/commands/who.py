@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from enroll.addresses import resolved
 from enroll.errors import EnrollError, ExitCode, UsageError
 from enroll.facesearch import Call, FoundFace, candidates
 from enroll.facesearch.answers import PHOTO_CODES
@@ -162,9 +162,9 @@ def who(
 
 def _read(settings: WhoSettings) -> Photo:
     # Whoever names a photo may name a link to it, which a manifest may not.
-    path = os.path.realpath(settings.photo)
+    path = resolved(settings.photo)
     preparation = replace(SEARCH_PREPARATION, max_side=settings.max_side)
-    photo = read_photo(path, open_store(os.path.dirname(path)), preparation)  # noqa: PTH120
+    photo = read_photo(str(path), open_store(path.parent), preparation)
     if isinstance(photo, Unusable):
         raise UsageError(f"{settings.photo}: {photo.fault.message}")
     return photo

@@ -25,6 +25,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from enroll.addresses import named_path
 from enroll.errors import ExitCode
 from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
@@ -48,7 +49,7 @@ from enroll.ledger.records import (
 from enroll.ledger.scan_cache import CachedScan
 from enroll.ledger.statements import HOLDERS_OF, ListsOf, among_numbers, face_record, listed
 from enroll.model import RESULTS, Entry, Event, EventKind, FaceRecord, RawAnswer, SendAs, Status
-from enroll.visible import named_path, storable
+from enroll.visible import storable
 
 
 class SqliteReader:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.parsers import TextFileReader
 
+from enroll.addresses import is_url, parse_url
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import MAX_PHOTO_LINE_LENGTH
 from enroll.manifest.embedded import EmbeddedPhotos, PhotoColumn, image_name
@@ -139,6 +140,12 @@ class Manifest:
             return replace(self, found=store)
         if self.photo is None:
             images = [row.image for row in next(self.rows(ROWS_TRIED), [])]
+            if (url := next(filter(is_url, images), "")) and not is_url(store.root):
+                scheme, bucket, _ = parse_url(url)
+                raise ManifestError(
+                    f"{self.path} names photos in a bucket, such as {path_text(url)}, and photos "
+                    f"are read from {store.root}. Name the bucket: --images {scheme}://{bucket}"
+                )
             return replace(self, found=WindowsPaths(store, images))
         if isinstance(self.found, PhotoFinder) and self.found.root == store.root:
             return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 from enroll import clock
-from enroll.addresses import ObjectPath, is_url, path_of
+from enroll.addresses import is_url, path_of, resolved
 from enroll.errors import EnrollError, LocalError, ShortageError, UsageError
 from enroll.ledger import (
     BlockList,
@@ -134,6 +133,8 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
         )
     if not found.store.is_gone():
         found.store.check()
+        if is_url(root) and root not in known and not found.inside and found.store.is_empty():
+            raise NoFolderError(f"There is nothing below {root}. Correct --images.")
         return found
     if root in known:
         raise FolderGoneError(
@@ -145,15 +146,8 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
             f"The photos' folder {root} is not a folder. Correct --images: it names the folder "
             "that relative photo paths start from."
         )
-    kind = "bucket of the photos," if is_url(root) else "photos' folder"
-    raise NoFolderError(f"The {kind} {root} does not exist. Correct --images.")
-
-
-def resolved(folder: Path) -> Path:
-    """A folder's path without links; unchanged where links form a circle, and for an address."""
-    if isinstance(folder, ObjectPath):
-        return folder
-    return Path(os.path.realpath(folder))
+    kind = "bucket" if is_url(root) else "folder"
+    raise NoFolderError(f"The photos' {kind} {root} does not exist. Correct --images.")
 
 
 CHUNK_ROWS = 2_000

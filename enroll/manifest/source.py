@@ -208,11 +208,6 @@ def _store_in(path: Path) -> PhotoStore | None:
     """The photos in a folder or archive; None for any other file, such as a workbook, which is a
     ZIP archive, too. Raises ManifestError, LocalError and ShortageError."""
     if isinstance(path, ObjectPath):
-        if is_zip(path):
-            raise ManifestError(
-                f"{path} is a ZIP archive in a bucket, which is not read there. Copy it to this "
-                "machine, or unpack it into the bucket."
-            )
         return open_store(path)
     if path.is_dir():
         return open_store(os.path.realpath(path))

@@ -14,6 +14,7 @@ from configparser import ConfigParser, Error
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from enroll.errors import UsageError
 
@@ -51,11 +52,16 @@ def connect(bucket: str) -> ObjectStore:
             "Photos in a bucket need an extra: pip install 'enroll[objects]'."
         ) from error
     environ = os.environ
+    _refuse_unprintable(environ)
     config: Any = CONFIGS[bucket.partition(":")[0]](environ)
-    endpoints = (config.get(name, "") for name in ("endpoint", "base_url"))
+    endpoint = config.get("endpoint") or config.get("base_url") or ""
+    if endpoint and not _is_endpoint(endpoint):
+        raise UsageError(
+            f"The endpoint of {bucket} is no address such as https://minio.example:9000. Correct "
+            "it in the environment or the profile."
+        )
     client: ClientConfig = {
-        "allow_http": any(one.startswith("http://") for one in endpoints)
-        or "use_emulator" in config,
+        "allow_http": endpoint.startswith("http://") or "use_emulator" in config,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=READ_SECONDS),
         "timeout": timedelta(seconds=10 * READ_SECONDS),
@@ -74,6 +80,23 @@ def connect(bucket: str) -> ObjectStore:
             "credentials, region and endpoint in the environment."
         ) from error
     return store
+
+
+def _refuse_unprintable(environ: Mapping[str, str]) -> None:
+    """Raise UsageError for a line end or the like in a setting: obstore would crash."""
+    for name, value in environ.items():
+        if name.startswith(("AWS_", "AZURE_")) and not value.isprintable():
+            raise UsageError(f"{name} has a line end or a control character. Remove it.")
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port  # raises ValueError for none
+    except ValueError:
+        return False
+    plain = text.isprintable() and " " not in text and port != 0
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _google_config(environ: Mapping[str, str]) -> dict[str, Any]:

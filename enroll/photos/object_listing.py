@@ -24,8 +24,9 @@ Numbers = tuple[int, int, int]
 LISTED_FOR_ONE = 40
 """Objects that are listed for each photo that is asked for."""
 
-FEW = 25
-"""Fewer photos than that at a time are always asked for, and so known as they are now."""
+FEW, JUST_LISTED_SECONDS = 25, 5.0
+"""Fewer photos than that at a time are asked for, and so known as they are now, unless the listing
+is not older than that: it was made for the photos before them."""
 
 LISTED_SECONDS = 600.0
 """How long a listing counts. A photo that is replaced meanwhile counts as unchanged; the next
@@ -64,16 +65,22 @@ class Listing:
     def find(self, names: Sequence[str]) -> dict[str, Numbers | None]:
         """What is known of each, NO_PHOTO where there is none; None for one to be asked for.
         Raises what `pages` raises."""
-        if self._useless or len(names) < FEW:
+        few, age = len(names) < FEW, clock.monotonic() - self._since
+        if self._useless or not names or (few and age > JUST_LISTED_SECONDS):
             return dict.fromkeys(names)
-        if clock.monotonic() - self._since > LISTED_SECONDS:
+        if not few:
+            self._extend(names, age)
+        return dict(zip(names, self._found(names), strict=True))
+
+    def _extend(self, names: Sequence[str], age: float) -> None:
+        """List more where that is worth it, or all again."""
+        if age > LISTED_SECONDS:
             self._begin()
         self._asked += len(names)
         worth = self._asked * LISTED_FOR_ONE
         furthest = max(names)
         if not self._complete and furthest > self._last and worth >= 2 * self._count:
             self._go_on(worth - self._count, furthest)
-        return dict(zip(names, self._found(names), strict=True))
 
     def _go_on(self, most: int, furthest: str) -> None:
         """List so many more, or at least as many as before up to the name that comes last."""

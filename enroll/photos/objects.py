@@ -20,7 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from enroll.addresses import is_url, normal_key, normal_url, parse_url
-from enroll.errors import LocalError, ManifestError
+from enroll.errors import LocalError, ManifestError, UsageError
 from enroll.model import FileTimes
 from enroll.photos.decision import PhotoCode
 from enroll.photos.object_account import connect
@@ -46,6 +46,7 @@ from enroll.photos.similar_name import (
     folded,
 )
 from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError
+from enroll.photos.zipped import is_zip
 
 if TYPE_CHECKING:
     from obstore import BytesStream, GetResult, ObjectMeta
@@ -58,8 +59,13 @@ class ObjectStore:
     """The objects below an address; see `PhotoStore`."""
 
     def __init__(self, root: str) -> None:
-        """`root` is an address; there may be no such bucket. Raises UsageError without the extra
-        `objects`, or where credentials or endpoint cannot be used."""
+        """`root` is an address; there may be no such bucket. Raises UsageError for a ZIP archive,
+        without the extra `objects`, or where credentials or endpoint cannot be used."""
+        if is_zip(root):
+            raise UsageError(
+                f"{root} is a ZIP archive in a bucket, which is not read there. Copy it to this "
+                "machine, or unpack it into the bucket."
+            )
         scheme, bucket, prefix = parse_url(root)
         self._scheme = scheme
         self._bucket = f"{scheme}://{bucket}"

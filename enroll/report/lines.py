@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enroll.addresses import named_path, resolved
 from enroll.commands.run_closing import results_lookup
 from enroll.commands.run_input import options_of_key
 from enroll.errors import UsageError
 from enroll.ledger import LedgerReader, shown_path
 from enroll.manifest.header import columns_named, list_names
 from enroll.manifest.manifest import Manifest, open_manifest
-from enroll.manifest.scan import resolved
 from enroll.model import Entry, Status
 from enroll.photos import PhotoStore, open_store
 from enroll.session.tally import BAD
 from enroll.text.logs import mask
 from enroll.text.remedies import sentence
-from enroll.visible import named_path, path_text, visible
+from enroll.visible import path_text, visible
 
 IN_DOUBT, UNKNOWN = "IN_DOUBT", "UNKNOWN"
 """Reasons of rows in doubt, whatever their code, and of those without one."""
