@@ -13,6 +13,7 @@ from enroll import clock
 from enroll.commands.run import Screen
 from enroll.errors import ExitCode, ServiceError
 from enroll.model import Candidate, Credentials, Status
+from enroll.session.account import OTHER_CREDENTIALS
 
 PEOPLE = 40
 IN_FLIGHT = 25  # more than the same errors in a row that stop a run
@@ -54,6 +55,22 @@ class Rotation(Screen):
         return Credentials(self._old.api_key, "the next secret")
 
 
+class Heard(Screen):
+    """What is said while a run waits."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def waits(self, what: str) -> None:
+        self.events.append(f"waits for {what}")
+
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        self.events.append("unreached")
+
+    def reached(self) -> None:
+        self.events.append("reached")
+
+
 @pytest.mark.parametrize("lookalikes", ["off", "hold"])
 @pytest.mark.parametrize("seconds", [0.0, 40.0])
 def test_a_run_waits_until_the_new_key_has_reached_this_machine(
@@ -92,7 +109,9 @@ def test_a_run_with_a_known_ledger_waits_for_a_new_key_at_its_beginning(place: A
         place.run(credentials_grace=120.0)
     place.run(limit=1)
     place.box.script(["auth"] * 3, call="group_list")
-    assert place.run(credentials_grace=120.0).exit_code is ExitCode.DONE
+    heard = Heard()
+    assert place.run(credentials_grace=120.0, screen=heard).exit_code is ExitCode.DONE
+    assert heard.events == [f"waits for {OTHER_CREDENTIALS}"]  # and the service was never away
     before = place.box.count("group_list")
     place.box.script(["auth"] * 99, call="group_list")
     with pytest.raises(ServiceError, match="AUTHORIZATION_ERROR"):

@@ -87,7 +87,8 @@ class CallWait:
         self._began = clock.monotonic()
         self._tries: Counter[Verdict] = Counter()
         self._only_mistakes = True
-        self._told = False
+        self._away = False
+        self._refused = False
 
     def pause(self, answer: Answer) -> float | None:
         """Seconds to wait before repeating the call. None if its answer is final: the service has
@@ -121,14 +122,14 @@ class CallWait:
         within = min(self._patience.credentials, self._patience.until - self._began)
         if clock.monotonic() - self._began >= within:
             return False
-        if not self._told:
-            self._told = True
+        if not self._refused:
+            self._refused = True
             self._patience.observer.waits(OTHER_CREDENTIALS)
         return True
 
     def answered(self) -> None:
         """Note that the call has come through."""
-        if self._told:
+        if self._away:
             self._patience.observer.reached()
 
     def _within(self, bound: float, after: float, answer: Answer) -> float:
@@ -148,7 +149,7 @@ class CallWait:
             what = f"a slot for the first calls ({answer.code}), {duration(after)} more"
             observer.waits(what)
         else:
-            self._told = True
+            self._away = True
             because = f"{_said(answer)}. {call_remedy(answer.code)}".rstrip()
             observer.unreached(waited, answer.code, because)
 
