@@ -32,7 +32,7 @@ from enroll.report.metrics import SUCCESS
 from enroll.sandbox import Sandbox
 from enroll.sandbox.faults import FaultPlan
 
-PING = RULES.parent / "ping.py"
+PING, PUSH = RULES.parent / "ping.py", RULES.parent / "push.py"
 
 OUTAGE = ("--give-up-after", "2")
 
@@ -406,46 +406,76 @@ def test_an_export_that_lost_most_of_its_rows(nights: Nights) -> None:
     nights.assert_pages(5, ("EnrollRefused", 48, 72))
 
 
-# Without Prometheus
+# What the scripts of the page send
+
+
+@contextmanager
+def listening(sent: list[tuple[str, str, bytes]]) -> Iterator[str]:
+    """The address of a server that notes the method, path and body of each request."""
+
+    class Noting(BaseHTTPRequestHandler):
+        def note(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent.append((self.command, self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        do_POST = do_PUT = note  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Noting) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def after(nights: Nights, *words: object) -> tuple[str, Path]:
+    """The option for nights that end with a command of Python."""
+    settings = nights.place.folder / "nights.toml"
+    command = shlex.join([sys.executable, *map(str, words)])
+    settings.write_text(f"after = '{command}'\n", encoding="utf-8")
+    return "--config", settings
 
 
 def test_a_check_of_a_monitor_fails_for_what_needs_somebody_and_hears_of_the_rest(
     nights: Nights,
 ) -> None:
-    told = []
-
-    class Check(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Check) as server:
-        threading.Thread(target=server.serve_forever).start()
-        url = f"http://127.0.0.1:{server.server_port}/check"
-        settings = nights.place.folder / "nights.toml"
-        settings.write_text(f"after = '{shlex.join([sys.executable, str(PING), url])}'\n")
-        after = ("--config", settings)
+    sent: list[tuple[str, str, bytes]] = []
+    with listening(sent) as address:
+        ping = after(nights, PING, f"{address}/check")
         nights.join(*range(10, 20))
-        nights.night(1, ExitCode.ENDED_EARLY, "--max-calls", "5", *after)
-        nights.night(2, ExitCode.ENDED_EARLY, "--max-duration", "0.001", *after)
-        nights.night(3, ExitCode.DONE, *after)
+        nights.night(1, ExitCode.ENDED_EARLY, "--max-calls", "5", *ping)
+        nights.night(2, ExitCode.ENDED_EARLY, "--max-duration", "0.001", *ping)
+        nights.night(3, ExitCode.DONE, *ping)
         with LedgerLock(nights.place.ledger):
-            done = nights.command.run(*nights.sync(*after))
+            done = nights.command.run(*nights.sync(*ping))
         assert done.code == ExitCode.LEDGER_BUSY
         nights.place.manifest([])
-        done = nights.night(4, ExitCode.GUARD, *after)
-        server.shutdown()
+        done = nights.night(4, ExitCode.GUARD, *ping)
     assert "--after" not in done.err
-    assert told == [
-        ("/check", b"ENDED_EARLY"),
-        ("/check/log", b"ENDED_EARLY"),
-        ("/check", b"DONE"),
-        ("/check/8", b"GUARD"),
+    assert sent == [
+        ("POST", "/check", b"ENDED_EARLY"),
+        ("POST", "/check/log", b"ENDED_EARLY"),
+        ("POST", "/check", b"DONE"),
+        ("POST", "/check/8", b"GUARD"),
     ]
+
+
+def test_the_metrics_of_a_night_are_pushed_as_they_are_in_its_file(nights: Nights) -> None:
+    sent: list[tuple[str, str, bytes]] = []
+    with listening(sent) as address:
+        url = f"{address}/metrics/job/enroll/library/staff"
+        done = nights.night(1, ExitCode.DONE, *after(nights, PUSH, nights.metrics_file, url))
+    assert "--after" not in done.err
+    metrics = nights.metrics_file.read_bytes()
+    assert sent == [("PUT", "/metrics/job/enroll/library/staff", metrics)]
+    assert b"enroll_run_exit_code{" in metrics
+    assert b"\nenroll_run_in_progress{" in metrics
+    assert metrics.endswith(b"\n")  # a gateway refuses the last line otherwise
 
 
 def test_rules_and_ping_agree_on_the_exit_codes() -> None:

@@ -246,7 +246,8 @@ def test_a_night_in_a_pod_says_nothing_and_leaves_its_files_on_the_volume(
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     assert len(box.faces("staff")) == 3
     assert {path.name for path in cluster.claim("enroll-staff-ledger").iterdir()} == {
-        *("staff.sqlite", "staff.sqlite.lock", "staff.results.csv", "staff.json", "staff.log")
+        *("staff.sqlite", "staff.sqlite.lock", "staff.results.csv"),
+        *("staff.json", "staff.prom", "staff.log"),
     }
     ended = cluster.run(POD)  # after the group has been given all files
     assert (ended.code, ended.out, ended.err) == (0, "", "")

@@ -53,6 +53,7 @@ HOSTS = {
     "127.0.0.1",
     "hc-ping.com",  # healthchecks.io
     "keepachangelog.com",
+    "pushgateway",  # a service in the cluster of the example
     "semver.org",
 }
 FOLDERS = {"mnt", "srv", "etc", "opt", "var"}
