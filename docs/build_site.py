@@ -59,7 +59,7 @@ def main() -> int:
     options = ["-b", "html", "-c", str(DOCS / "site"), "-q", "-W", "--keep-going", "-E", "-d"]
     code: int = build_main([*options, str(BUILD / "doctrees"), str(PAGES), str(SITE)])
     if code == 0:
-        print(f"Links to other sites, which nobody has followed: {', '.join(elsewhere)}")
+        print(f"Links to other sites, which were not followed: {', '.join(elsewhere)}")
         print(f"The site: {SITE / 'index.html'}")
     return code
 

@@ -148,7 +148,7 @@ def plan(
 
     The outcome's `result` has the numbers: `due` rows, `calls`, `faults` by status and code,
     `seconds` that the calls take, and others. With `full`, every due photo is prepared as for a
-    call; with `sample`, so many.
+    call; with `sample`, that many of them, drawn at random.
 
     Further options are those of `run`: `accept_truncated`, `checksum`, `columns`, `convert`,
     `delimiter`, `encoding`, `endpoint`, `header_row`, `id_from`, `images`, `lookalikes`,

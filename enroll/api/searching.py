@@ -102,7 +102,7 @@ def accept(
 class Resemblance:
     """A face that the library returned for a photo, with its `score` (0 to 100).
 
-    `added` is ISO 8601 in UTC, empty where nobody knows. `status` and `image` are those of the
+    `added` is ISO 8601 in UTC, empty if it is not known. `status` and `image` are those of the
     ledger, None and empty for a face that it does not know.
     """
 
@@ -122,13 +122,13 @@ def who(
     settings: Settings | None = None,
     **options: Unpack[WhoOptions],
 ) -> Outcome[list[Resemblance]]:
-    """Show whom the library returns for a photo (its path or its bytes), as `enroll who` does, by
-    one call of search.
+    """Show the people that the library returns for a photo (its path or its bytes), as `enroll who`
+    does, with one call of search.
 
-    The result has the faces, best first, at most `limit` (5). The exit code is 1 if the best score
-    tells nobody apart from a stranger. Further options are `allow_http`, `ca_bundle`, `endpoint`,
-    `group_id`, `ledger`, `max_side` (pixels), `multi_oriented_detection`, `timeout` (seconds).
-    Raises EnrollError, a UsageError for a photo that cannot be used.
+    The result has the faces, best first, at most `limit` (5). The exit code is 1 if no face scores
+    75 or more: it is probably none of these people. Further options are `allow_http`, `ca_bundle`,
+    `endpoint`, `group_id`, `ledger`, `max_side` (pixels), `multi_oriented_detection`, `timeout`
+    (seconds). Raises EnrollError, a UsageError for a photo that cannot be used.
     """
     with _file_of(photo) as path:
         given = {**options, "photo": path}

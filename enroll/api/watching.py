@@ -48,9 +48,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """How far a command other than a run is: it has `done` so many of something, of `of` in all,
-    None if that is not known. `what` says of what, such as "faces listed". `seconds` have passed
-    since it began."""
+    """How far a command other than a run is: `done` of `of`, which is None if it is not known.
+    `what` says what is counted, such as "faces listed". `seconds` have passed since it began."""
 
     done: int
     of: int | None

@@ -83,9 +83,9 @@ class _Commands(CommandGroup):
 def cli() -> None:
     """Put a whole photo archive into a FaceSearch face library.
 
-    Enrolls every row of a CSV manifest (user_id, user_data, image) exactly once, with parallel
-    calls and retries. A ledger keeps the face tokens and errors; to continue, run the same command
-    again. Try it without an account: `enroll demo`.
+    Enrolls every row of a list (user_id, user_data, image), or every photo of a folder, exactly
+    once, with parallel calls and retries. A ledger keeps the face tokens and errors; to continue,
+    run the same command again. Try it without an account: `enroll demo`.
     """
 
 
@@ -144,8 +144,8 @@ def exit_code_of(arguments: Sequence[str] | None = None) -> int:
     except (click.ClickException, click.Abort, Interrupted, EnrollError) as error:
         return _complain(_cause(error) or error)
     except Exception as error:  # noqa: BLE001  # a bug: one sentence, and the traceback in a file
-        told = _cause(error)
-        return _confess(error) if told is None else _complain(told)
+        cause = _cause(error)
+        return _confess(error) if cause is None else _complain(cause)
 
 
 def _cause(error: BaseException) -> Interrupted | ShortageError | None:

@@ -119,7 +119,9 @@ connection = together(
         "and ENROLL_API_SECRET are not set.  [default: enroll in systemd's $CREDENTIALS_DIRECTORY, "
         "else enroll/credentials in the user's configuration folder]",
     ),
-    named_option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),
+    named_option(
+        "--ca-bundle", type=FILE, help="CA certificates to trust instead of the default ones."
+    ),
     named_option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
     setting("--timeout", "Time limit of a whole call.", metavar="SECONDS"),
     heading=CALLS,

@@ -168,7 +168,7 @@ def _aws_config(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 CONFIGS = {"s3": _aws_config, "gs": _google_config, "az": _azure_config}
-"""What obstore has to be told of an environment, by scheme."""
+"""What obstore needs to know from the environment, by scheme."""
 
 
 def _section(path: Path | str, name: str, *, prefixed: bool = False) -> dict[str, str]:
