@@ -90,15 +90,24 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
     return _of_folder(place) if place.is_dir() else _of_file(place)
 
 
-_CREDENTIAL_LINE = re.compile(
-    r"""^\s*(?:export\s+)?["']?(?:enroll_)?(api_key|api_secret)["']?\s*[=:]\s*["']?([^"'\s,]+)""",
-    re.IGNORECASE,
+_NAMED_LINE = re.compile(
+    r"""\s*(?:export\s+)?["']?(?:enroll_)?(api_key|api_secret)["']?\s*[=:]\s*""", re.IGNORECASE
 )
+
+_VALUE = re.compile(r"""(?:"([^"]*)"|'([^']*)'|([^"'\s,]+))\s*,?\s*(?:#.*)?""")
 
 
 def _of_file(path: Path) -> Credentials:
-    lines = map(_CREDENTIAL_LINE.match, _read(path).splitlines())
-    found = {line[1].lower(): line[2] for line in lines if line}
+    found = {}
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        if (name := _NAMED_LINE.match(line)) and (rest := line[name.end() :].rstrip()):
+            value = _VALUE.fullmatch(rest)
+            if value is None:
+                raise UsageError(
+                    f"The credentials file {path}, line {number}: it is not clear where {name[1]} "
+                    "ends. Put it into double quotes, with nothing after them."
+                )
+            found.update({name[1].lower(): one for one in value.groups() if one})
     try:
         return Credentials(found["api_key"], found["api_secret"], str(path))
     except KeyError as error:

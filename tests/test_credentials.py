@@ -43,6 +43,18 @@ def test_a_credentials_file_may_be_written_in_several_ways(tmp_path: Path, text:
     assert read_credentials(file, {}) == Credentials("key", "secret")
 
 
+def test_a_value_in_quotes_may_hold_blanks_and_one_that_may_be_cut_is_refused(
+    tmp_path: Path,
+) -> None:
+    text = "api_key = key # ours\napi_secret = \"a secret, with # and 'quotes'\"\n"
+    file = written(tmp_path / "credentials", text)
+    assert read_credentials(file, {}) == Credentials("key", "a secret, with # and 'quotes'")
+    for line in ("a secret", '"a secret', '"a" secret', "a'b"):
+        written(file, f"api_key = key\napi_secret = {line}\n")
+        with pytest.raises(UsageError, match="line 2: it is not clear where api_secret ends"):
+            read_credentials(file, {})
+
+
 def test_a_named_credentials_file_goes_before_the_environment(tmp_path: Path) -> None:
     file = written(tmp_path / "credentials", "api_key=file\napi_secret=file\n")
     environ = {"ENROLL_API_KEY": "key", "ENROLL_API_SECRET": "secret"}
