@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -136,6 +137,22 @@ def test_a_command_that_fails_or_hangs_changes_nothing(
     assert time.monotonic() - began < 60  # what the command takes
     assert (done.code, said in done.err) == (0, True), done
     assert bool(said) == ("Warning" in done.err), done
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("; exit 9", 9)])
+def test_a_command_gets_the_figures_although_no_temporary_file_can_be_made(
+    end: str,
+    code: int,
+    archive: Archive,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive.manifest(archive.portraits(1))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # or on a disk that is full
+    done = command(*RUN, "--after", f"sh -c 'cat > \"{tmp_path}/figures\"; echo said{end}'")
+    assert (done.code, f"exit code {code};" in done.err) == (0, bool(code)), done
+    assert json.loads((tmp_path / "figures").read_text())["enrolled_now"] == 1
 
 
 @pytest.mark.parametrize(

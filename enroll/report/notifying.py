@@ -10,9 +10,11 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -110,10 +112,12 @@ def _ping(url: str, what: str) -> None:
 
 def _run(words: Sequence[str], figures: str, *, environment: Mapping[str, str]) -> None:
     # Files, not pipes: what the command leaves in the background may keep its output open.
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
-        given.write(figures.encode())
-        given.seek(0)
+    with ExitStack() as files:
         try:
+            given = files.enter_context(_in_memory())
+            output = files.enter_context(_file_or_none())
+            given.write(figures.encode())
+            given.seek(0)
             process = subprocess.Popen(  # noqa: S603  # what the user has named
                 words,
                 stdin=given,
@@ -143,6 +147,21 @@ def _run(words: Sequence[str], figures: str, *, environment: Mapping[str, str]) 
                 f"The command of --after ended with exit code {process.returncode}; the run is not "
                 f"affected.{f' It printed: {said}' if said else ''}"
             )
+
+
+def _in_memory() -> IO[bytes]:
+    """A file, if possible in memory: the run may have ended because the disk is full."""
+    if hasattr(os, "memfd_create"):  # Linux
+        return os.fdopen(os.memfd_create("figures"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _file_or_none() -> IO[bytes]:
+    """A file for the command's output, or one that keeps nothing."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("r+b")
 
 
 def _warn(message: str) -> None:
