@@ -22,6 +22,7 @@ from suite import (
     in_flight,
     limits,
     match,
+    objects,
     preparing,
     report,
     row_cost,
@@ -47,6 +48,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "limits": limits.measure,
     "report": report.measure,
     "match": match.measure,
+    "objects": objects.measure,
 }
 """In the order in which they run."""
 

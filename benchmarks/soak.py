@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from io import BytesIO
@@ -27,6 +27,7 @@ from pathlib import Path
 
 import click
 from PIL import Image
+from suite import bucket
 
 from enroll.ledger import read_ledger
 from enroll.model import EventKind, Status
@@ -111,6 +112,9 @@ class Soak:
     folder: Path
     chance: random.Random
     settle_after: float = SETTLE_AFTER
+    bucket: Mapping[str, str] = field(default_factory=dict)
+    """What the environment has to hold for the photos to be read from a bucket; empty where they
+    are read from the folder."""
     rows: list[tuple[str, str]] = field(default_factory=list)
     hopeless: set[int] = field(default_factory=set)
 
@@ -189,6 +193,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
         *("--no-progress", "--config", "none.toml"),
         # With a search before each face: that must change nothing of what the library holds.
         *("--lookalikes", soak.chance.choice(["off", "off", "warn"])),
+        *(("--images", bucket.BUCKET) if soak.bucket else ()),
     ]
     environ = {
         "PATH": "/usr/bin:/bin",
@@ -196,6 +201,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
         "ENROLL_ENDPOINT": box.endpoint,
         "ENROLL_API_KEY": box.api_key,
         "ENROLL_API_SECRET": box.api_secret,
+        **soak.bucket,
     }
     with (
         log.open("ab") as said,
@@ -277,7 +283,14 @@ def events(soak: Soak) -> Counter[EventKind]:
 
 
 def soak_once(
-    folder: Path, *, seed: int, rows: int, faults: float, kills: int, say: Callable[[str], None]
+    folder: Path,
+    *,
+    seed: int,
+    rows: int,
+    faults: float,
+    kills: int,
+    in_bucket: bool,
+    say: Callable[[str], None],
 ) -> Findings:
     """One archive, one library, one seed."""
     chance = random.Random(seed)
@@ -287,17 +300,22 @@ def soak_once(
     began = time.monotonic()
     # Applied at the latest just before --settle-after has passed since the signature's expiry.
     late_after = chance.choice([None, TIMEOUT + 1.0, TIMEOUT + 2.0 + 0.7 * soak.settle_after])
-    with Sandbox(
-        faults=fault_plan(faults),
-        seed=seed,
-        latency=LATENCY,
-        late_after=late_after,
-        search_lag=STEADY_LAG if lagging else 0.0,
-        fault_lag=FAULT_LAG,
-        detect=False,
-        limits=Limits(max_faces=10 * rows),
-    ) as box:
+    with (
+        ExitStack() as stack,
+        Sandbox(
+            faults=fault_plan(faults),
+            seed=seed,
+            latency=LATENCY,
+            late_after=late_after,
+            search_lag=STEADY_LAG if lagging else 0.0,
+            fault_lag=FAULT_LAG,
+            detect=False,
+            limits=Limits(max_faces=10 * rows),
+        ) as box,
+    ):
         box.create_library(LIBRARY)
+        if in_bucket:
+            soak.bucket = stack.enter_context(bucket.running(folder))
         runs, struck = enroll_through_kills(soak, box, kills=kills, log=folder / "said.txt")
         wrong = compare(soak, box)
         calls = box.calls
@@ -364,10 +382,19 @@ def cells(findings: Findings) -> list[object]:
 @click.option(
     "--seed", "first", type=int, default=1, show_default=True, help="The first one's seed."
 )
+@click.option("--bucket", "in_bucket", is_flag=True, help="Read the photos from a bucket.")
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Leave archives and ledgers in this folder."
 )
-def main(rows: int, faults: float, kills: int, seeds: int, first: int, keep: Path | None) -> None:
+def main(
+    rows: int,
+    faults: float,
+    kills: int,
+    seeds: int,
+    first: int,
+    in_bucket: bool,
+    keep: Path | None,
+) -> None:
     """Print a line a seed; exit 1 when anything is wrong."""
     base = keep or Path(tempfile.mkdtemp(prefix="enroll-soak-"))
     everything: list[Findings] = []
@@ -377,7 +404,13 @@ def main(rows: int, faults: float, kills: int, seeds: int, first: int, keep: Pat
             folder = base / f"seed-{seed}"
             shutil.rmtree(folder, ignore_errors=True)
             findings = soak_once(
-                folder, seed=seed, rows=rows, faults=faults, kills=kills, say=click.echo
+                folder,
+                seed=seed,
+                rows=rows,
+                faults=faults,
+                kills=kills,
+                in_bucket=in_bucket,
+                say=click.echo,
             )
             everything.append(findings)
             click.echo(table_line(cells(findings)))

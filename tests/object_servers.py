@@ -40,7 +40,7 @@ class ObjectServer:
 def s3_server(folder: Path) -> Iterator[ObjectServer]:
     """Serve what is in a folder, as it is at each request."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     command = (
         *(str(RCLONE), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"),
         *(
@@ -55,19 +55,19 @@ def s3_server(folder: Path) -> Iterator[ObjectServer]:
     )
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         try:
-            _wait_for(port)
+            wait_for(port)
             yield ObjectServer(folder, f"http://127.0.0.1:{port}")
         finally:
             server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
     until = time.monotonic() + 30
     while time.monotonic() < until:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from archive import Archive, picture
-from object_servers import KEY, SECRET
+from object_servers import KEY, RCLONE, SECRET, free_port, wait_for
 from real_command import Command, Done
 from stub_bucket import Fault, StubBucket, stub_bucket
 
@@ -25,6 +28,7 @@ from enroll.photos import objects, open_store
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
 
+DOCS = Path(__file__).parents[1] / "docs"
 PHOTOS = "s3://staff/photos"
 LIST = "s3://staff/staff.csv"
 
@@ -285,3 +289,33 @@ def test_programs_name_buckets_too(archive: Archive, bucket: StubBucket, tmp_pat
 def test_forget_says_that_a_list_in_a_bucket_has_to_be_looked_at(bucket: StubBucket) -> None:
     (trace,) = find_traces({named_path(LIST): MANIFEST}, ["p1"])
     assert (str(trace.path), trace.because) == (LIST, "it is in a bucket")
+
+
+def test_the_rehearsal_in_the_docs_works(archive: Archive, command: Command) -> None:
+    text = (DOCS / "rehearsing.md").read_text(encoding="utf-8").partition("## From a bucket")[2]
+    install, *lines = text.partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert install.startswith("pip install")
+    demo = archive.folder / "demo"
+    demo.mkdir()
+    for number in range(2):
+        (demo / f"{number}.jpg").write_bytes(picture(number))
+    (demo / "staff.csv").write_text("user_id,image\np0,0.jpg\np1,1.jpg\n")
+    port = str(free_port())
+    said: list[str] = []
+    with ExitStack() as stack:
+        for line in lines:
+            program, *words = shlex.split(line.replace("9000", port).removesuffix(" &"))
+            if program == "rclone":
+                serve = [str(RCLONE), *words]
+                server = subprocess.Popen(serve, cwd=archive.folder, stderr=subprocess.DEVNULL)
+                stack.enter_context(server)
+                stack.callback(server.kill)
+                wait_for(int(port))
+            elif program == "export":
+                command.environ.update(word.split("=", 1) for word in words)  # type: ignore[misc]
+            else:
+                done = command(*words)
+                assert done.code == 0, (line, done)
+                said.append(done.out)
+    assert "enrolled  2" in said[1]
+    assert "nothing to do; no photo was read" in said[2]

@@ -40,6 +40,11 @@ CASES = {
     "limits": {"hidden limit 4", "hidden limit 16→6→24"},
     "report": {"report, 60 rows"},
     "match": {"match, 60 people"},
+    "objects": {
+        "a photo of 250 KB from a bucket",
+        "a row of 64 KB from a bucket",
+        "nothing to do in a bucket, 60 rows",
+    },
 }
 needed = [
     *(name for name in ("nginx",) if find(name) is None),
@@ -53,7 +58,7 @@ needed = [
     "cases",
     [
         ("startup", "row-cost", "tls-row-cost", "unchanged", "due"),
-        ("first-call", "limits", "report", "match"),
+        ("first-call", "limits", "report", "match", "objects"),
         ("in-flight", "preparing", "growth"),
     ],
     ids="+".join,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from enroll import __version__
 from enroll.ledger import Changes, Ledger, LibraryIdentity, RunEnd, RunStart, ledger_at
 from enroll.model import Event, EventKind, FaceRecord, FileTimes, PhotoRecord, RowRecord, Status
+from enroll.photos import PhotoStore, open_store
 
 from .archives import Archive
 from .nginx import ADD_TIME, GROUP_ID
@@ -18,18 +20,28 @@ from .nginx import ADD_TIME, GROUP_ID
 _AT_ONCE = 20_000
 
 
-def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0) -> None:
+def fabricate(
+    path: Path,
+    archive: Archive,
+    rows: int,
+    *,
+    enrolled: float = 1.0,
+    store: PhotoStore | None = None,
+) -> None:
     """A ledger in which this share of the archive's first `rows` is enrolled, with the photos' real
-    times. The rest is not in it: a run that scans the manifest records it as pending.
+    times in their folder, or in `store`. The rest is not in it: a run that scans the manifest
+    records it as pending.
     """
+    store = store or open_store(archive.folder.resolve())
     identity = LibraryIdentity(host="127.0.0.1", group_id=GROUP_ID, add_time=ADD_TIME)
     ledger = ledger_at(path).open(identity, began_empty=True)
     try:
-        run = ledger.start_run(run_start(archive, archive.manifest(rows)))
+        start = replace(run_start(archive, archive.manifest(rows)), photo_root=store.root)
+        run = ledger.start_run(start)
         count = round(rows * enrolled)
         lines = enumerate(archive.lines(count))
         while some := list(islice(lines, _AT_ONCE)):
-            ledger.record(_changes(ledger, archive, some, run=run))
+            ledger.record(_changes(ledger, archive, some, run=run, store=store))
             ledger.commit()
         end = RunEnd(
             at=_now_ms(),
@@ -50,11 +62,13 @@ def _changes(
     lines: list[tuple[int, tuple[str, str, str]]],
     *,
     run: int,
+    store: PhotoStore,
 ) -> Changes:
-    folder = archive.folder.resolve()
+    paths = [store.locate(image) for _, (_, _, image) in lines]
+    times = store.stat(paths)
     faces, rows, photos, events = [], [], [], []
-    for number, (user_id, user_data, image) in lines:
-        photo = f"{folder}/{image}"
+    for place, (number, (user_id, user_data, _)) in enumerate(lines):
+        photo, seen = paths[place], FileTimes(*times[3 * place : 3 * place + 3])
         sha256 = hashlib.sha256(archive.content(number)).digest()
         face = _face(ledger.new_face_id(), user_id, user_data, sha256=sha256, run=run)
         faces.append(face)
@@ -68,7 +82,7 @@ def _changes(
                 run=run,
             )
         )
-        photos.append(PhotoRecord(path=photo, times=_times(photo), sha256=sha256))
+        photos.append(PhotoRecord(path=photo, times=seen, sha256=sha256))
         events.append(
             Event(
                 at=_now_ms(),
@@ -95,11 +109,6 @@ def _face(face_id: int, user_id: str, user_data: str, *, sha256: bytes, run: int
         enrolled_at=_now_ms(),
         run=run,
     )
-
-
-def _times(photo: str) -> FileTimes:
-    seen = os.lstat(photo)
-    return FileTimes(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 def run_start(archive: Archive, manifest: Path) -> RunStart:

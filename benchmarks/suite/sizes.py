@@ -20,8 +20,8 @@ class Size:
     manifests. A hidden limit is held for `limit_seconds` (the step: for each of its three), of
     which the first `warm_up` seconds do not count; `beside_limits` are the limits which the rival
     meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time;
-    `mixed_photos` of many kinds. The sides of all these photos, and of what is made of them,
-    are divided by `shrink`.
+    `mixed_photos` of many kinds. `bucket_reads` are reads of one photo in a bucket. The sides of
+    all these photos, and of what is made of them, are divided by `shrink`.
     """
 
     rounds: int
@@ -40,6 +40,7 @@ class Size:
     mixed_photos: int
     in_flight: int
     prepared: tuple[int, int]
+    bucket_reads: int
     megapixels: tuple[int, ...] = (24, 12)
     sides: tuple[int, ...] = (4096, 1280)
     shrink: int = 1
@@ -63,6 +64,7 @@ SIZES = {
         mixed_photos=2,
         in_flight=2,
         prepared=(0, 2),
+        bucket_reads=5,
         megapixels=(12,),
         sides=(1280,),
         shrink=20,
@@ -84,6 +86,7 @@ SIZES = {
         mixed_photos=36,
         in_flight=64,
         prepared=(4, 16),
+        bucket_reads=500,
     ),
     "full": Size(
         rounds=5,
@@ -102,5 +105,6 @@ SIZES = {
         mixed_photos=180,
         in_flight=64,
         prepared=(4, 52),
+        bucket_reads=1_000,
     ),
 }
