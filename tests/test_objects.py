@@ -18,6 +18,7 @@ from enroll.errors import EnrollError, LocalError, ManifestError, UsageError
 from enroll.model import FileContent, FileTimes, Photo, Unusable
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.photos import object_account as account
+from enroll.photos.object_listing import Listing
 from enroll.photos.store import NO_PHOTO, UNREADABLE
 
 ROOT = "s3://staff/photos"
@@ -93,6 +94,17 @@ def test_few_photos_among_many_others_are_asked_for_and_many_are_listed(bucket: 
         assert NO_PHOTO not in known(store, *many[at : at + 1000])
     assert bucket.counts["HEAD"] == 0
     assert bucket.counts["LIST"] <= 45
+
+
+def test_what_a_listing_cannot_keep_is_asked_for() -> None:
+    odd = {"0": (2**40, 10**9, 1), "1": (7, -(10**9), 1), "2": (7, 10**9 * 2**40, 1)}
+    usual = {f"{number:02}": (number, number * 10**9, 2**63 - 1) for number in range(30, 60)}
+
+    def pages(after: str) -> Iterator[list[tuple[str, tuple[int, int, int]]]]:
+        yield [*odd.items(), *usual.items()]
+
+    found = Listing(pages).find([*usual, *odd, "99"])
+    assert found == {**usual, **dict.fromkeys(odd), "99": NO_PHOTO}
 
 
 # What its refusals mean

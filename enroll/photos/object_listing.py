@@ -1,4 +1,4 @@
-"""What a listing of many objects says of each, kept in 32 bytes, and when listing them is worth it.
+"""What a listing of many objects says of each, kept in 24 bytes, and when listing them is worth it.
 
 A request lists a thousand objects, and takes as long as 25 requests for one object each that
 several threads make. So after every so many photos that were asked for, that many more objects are
@@ -33,12 +33,22 @@ LISTED_SECONDS = 600.0
 command notices it."""
 
 
+_SEGMENT = 100_000
+"""Objects that are sorted together: sorting takes as much memory again."""
+
+_HUGE = 2**32 - 1
+"""The size of objects that are asked for: they are too large, or of before 1970 or after 2106."""
+
+_ASK = (_HUGE, 0, 0)
+
+
 class _Segment(NamedTuple):
     """Objects that were listed together, sorted by the hashes of their names."""
 
     hashes: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    """Three columns."""
+    sizes: NDArray[np.uint32]
+    seconds: NDArray[np.uint32]
+    tags: NDArray[np.int64]
 
 
 class Listing:
@@ -84,26 +94,42 @@ class Listing:
 
     def _go_on(self, most: int, furthest: str) -> None:
         """List so many more, or at least as many as before up to the name that comes last."""
-        hashes, numbers = array("q"), array("q")
-        last, ordered = self._last, self._ordered
+        before, last, ordered = self._count, self._last, self._ordered
+        hashes, sizes, seconds, tags = columns = array("q"), array("I"), array("I"), array("q")
         for page in self._pages(last):
-            for name, known in page:
+            for name, (size, mtime_ns, tag) in page:
                 hashes.append(hash(name))
-                numbers.extend(known)
+                second = mtime_ns // 10**9
+                odd = size > _HUGE or not 0 <= second <= _HUGE
+                sizes.append(_HUGE if odd else size)
+                seconds.append(0 if odd else second)
+                tags.append(tag)
                 ordered = ordered and name > last
                 last = name
-            if len(hashes) >= (self._count if last >= furthest else most):
+            self._count += len(page)
+            if len(hashes) >= _SEGMENT:
+                self._keep(columns)
+            if self._count - before >= (before if last >= furthest else most):
                 break
         else:
             self._complete = True
+        self._keep(columns)
         self._last, self._ordered = last, ordered
-        self._count += len(hashes)
-        if hashes:
-            order = np.argsort(found := np.frombuffer(hashes, np.int64))
-            columns = np.frombuffer(numbers, np.int64).reshape(-1, 3)
-            self._segments.append(_Segment(found[order], columns[order]))
         if not self._ordered and not self._complete:  # where it can go on is not known
             self.give_up()
+
+    def _keep(self, columns: tuple[array[int], ...]) -> None:
+        """Make a segment of what was listed, and empty the columns."""
+        if columns[0]:
+            order = np.argsort(np.frombuffer(columns[0], np.int64))
+            kinds = (np.int64, np.uint32, np.uint32, np.int64)
+            kept = (
+                np.frombuffer(one, kind)[order] for one, kind in zip(columns, kinds, strict=True)
+            )
+            self._segments.append(_Segment(*kept))
+            del order
+        for column in columns:
+            del column[:]
 
     def _found(self, names: Sequence[str]) -> Iterator[Numbers | None]:
         wanted = np.fromiter(map(hash, names), np.int64, len(names))
@@ -112,8 +138,13 @@ class Listing:
             places = np.searchsorted(segment.hashes, wanted)
             places[places == len(segment.hashes)] = 0
             there = np.flatnonzero(segment.hashes[places] == wanted)
-            for at, numbers in zip(there, segment.numbers[places[there]].tolist(), strict=True):
-                known[at] = tuple(numbers)
+            for at, place in zip(there.tolist(), places[there].tolist(), strict=True):
+                size = int(segment.sizes[place])
+                numbers = size, int(segment.seconds[place]) * 10**9, int(segment.tags[place])
+                known[at] = numbers if size < _HUGE else _ASK
         for name, numbers in zip(names, known, strict=True):
             listed = self._complete or name <= self._last
-            yield NO_PHOTO if numbers is None and listed else numbers
+            if numbers is None:
+                yield NO_PHOTO if listed else None
+            else:
+                yield None if numbers is _ASK else numbers
