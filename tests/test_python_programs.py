@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from archive import Archive, picture, portrait
-from moved_clock import standin
+from moved_clock import MovedClock, standin
 
 import enroll
 import enroll.errors
@@ -470,3 +470,16 @@ def test_the_example_of_a_web_handler_answers_several_requests_at_once(
     assert recognise(portrait(7)) == []
     with ledger_at(examples / "staff.sqlite").hold():
         assert add("u4", "", portrait(4)) == (503, {"error": "BUSY"})
+
+
+def test_the_example_of_a_web_handler_finds_out_what_lost_answers_meant(
+    examples: Path, box: Sandbox, moved_clock: MovedClock
+) -> None:
+    add = runpy.run_path(str(ROOT / "docs/examples/web_handler.py"))["enroll_person"]
+    assert add("u0", "", portrait(0))[0] == 200
+    box.script(["reset-after"], call="add")
+    assert add("u1", "", portrait(1))[0] == 200
+    box.script(["reset"] * 5, call="add")  # all attempts of a row
+    assert add("u2", "", portrait(2)) == (503, {"error": "FAILED"})
+    assert add("u2", "", portrait(2))[0] == 200
+    assert sorted(face.user_id for face in box.faces("staff")) == ["u0", "u1", "u2"]

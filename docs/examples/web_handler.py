@@ -9,12 +9,18 @@ import enroll
 settings = enroll.Settings.from_toml("enroll.toml")
 turn = threading.Lock()  # a ledger takes one run at a time
 
+SECONDS = 300.0
+"""How long a request waits for a service that is away. After a lost answer, it takes two or three
+minutes to find out whether the face was added: so no less."""
+
 
 def enroll_person(user_id: str, name: str, photo: bytes) -> tuple[int, dict[str, str]]:
     """The HTTP status and the JSON body of an answer."""
     try:
         with turn:
-            report = enroll.run([enroll.Row(user_id, name, photo)], settings=settings)
+            report = enroll.run(
+                [enroll.Row(user_id, name, photo)], settings=settings, give_up_after=SECONDS
+            )
         if report.stop is not None:
             raise report.stop
     except enroll.LedgerBusyError:  # another process has its turn
@@ -24,6 +30,9 @@ def enroll_person(user_id: str, name: str, photo: bytes) -> tuple[int, dict[str,
     entry = next(report.rows())
     if entry.status is enroll.Status.ENROLLED:
         return 200, {"face_token": entry.face_token}
+    if entry.status in (enroll.Status.PENDING, enroll.Status.IN_DOUBT, enroll.Status.FAILED):
+        # Nothing is wrong with the photo: the same request later goes on from here.
+        return 503, {"error": entry.status.name}
     return 422, {"error": entry.error, "message": entry.message}
 
 
