@@ -60,7 +60,7 @@ def _readers(environ: Mapping[str, str]) -> dict[str, Callable[[], int]]:
 
     ways = {OURS: ours_reads}
     if find_spec("boto3") is not None:
-        import boto3  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - not ours
+        import boto3  # noqa: PLC0415 - not ours
 
         client: Any = boto3.client("s3", endpoint_url=environ["AWS_ENDPOINT_URL"])
         ways[BOTO3] = lambda: len(client.get_object(Bucket="bench", Key="photo.jpg")["Body"].read())
