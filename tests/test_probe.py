@@ -111,7 +111,7 @@ NOT_ENFORCED = (
 ACCEPTED = (
     *("library_texts", "signature_single", "free_empty", "created_again", "signature_longest"),
     *("signature_reused", "list_empty", "search_empty", "user_id_accepted", "user_data_accepted"),
-    *("image_accepted", "user_data_signs", "user_id_longest", "bytes_accepted", "bmp", "png"),
+    *("image_accepted", "user_data_characters", "user_id_longest", "bytes_accepted", "bmp", "png"),
     *("delete_most", "delete_again"),
 )
 """What the service accepts, and may refuse."""

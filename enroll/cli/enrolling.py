@@ -327,8 +327,9 @@ _part = together(
 def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
     """Enroll every row of MANIFEST that is not enrolled yet.
 
-    MANIFEST is a CSV with the columns user_id, user_data and image (a photo's path). Run the
-    same command again to continue after an interruption, or when something has changed.
+    MANIFEST is a list (.csv or .xlsx) with the columns user_id, user_data and image (a photo's
+    path), or a folder or ZIP archive of photos. Run the same command again to continue after an
+    interruption, or when something has changed.
     """
     settings = _settings(ctx, manifest, given, RunSettings)
     if dry_run:

@@ -28,7 +28,7 @@ from enroll.text.wording import amount
 
 PREFIX = "enroll-probe-"
 _NAME = re.compile(r"enroll-probe-(\d{8}T\d{6}Z)-[0-9a-f]{8,18}\+?")
-"""A probe's library. The sign at the end breaks a rule on purpose."""
+"""A probe's library. The character at the end breaks a rule on purpose."""
 _MADE_BY = re.compile(r"made by enroll probe ([0-9a-f]{12}) (\d+)(?: .*)?")
 _TIME = "%Y%m%dT%H%M%SZ"
 

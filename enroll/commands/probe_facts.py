@@ -16,11 +16,11 @@ from enroll.commands.probe_calls import (
 from enroll.commands.probe_library import LibraryProber, info_of, items_of, tokens_of
 from enroll.commands.probe_notes import SCORES, said
 from enroll.commands.probe_rules import (
+    CHARACTERS,
     LONGEST_ID,
     LONGEST_TEXT,
     NO_TOKEN,
     OTHER,
-    SIGNS,
     TEXT,
     TOO_LARGE,
     USER,
@@ -111,13 +111,13 @@ class Prober(LibraryProber):
         self._visibility(added.face_token, clock.monotonic())
         self._user_id = sent.fields["user_id"]
         user = {"user_id": self._user_id}
-        second = replace(first, fields={**user, "user_data": SIGNS}, send_as=SendAs.IMAGE)
+        second = replace(first, fields={**user, "user_data": CHARACTERS}, send_as=SendAs.IMAGE)
         marks = "blanks, line breaks, quotes, emoji"
         _, again = self._either(
             second,
             {
                 "image_accepted": ("the photo as Base64 in `image`", {"send_as": SendAs.FILE}),
-                "user_data_signs": (marks, {"fields": user}),
+                "user_data_characters": (marks, {"fields": user}),
             },
         )
         if again.verdict is Verdict.APPLIED:

@@ -13,10 +13,10 @@ from enroll.settings import DEFAULT_MAX_SIDE
 LONGEST_ID = 48
 LONGEST_TEXT = 128
 USER, OTHER = "probe-%41@#&_1", "P" * LONGEST_ID
-"""Every sign that a user_id may have, and the most bytes."""
+"""Every kind of character that a user_id may have, and the most bytes."""
 TEXT = "é" * LONGEST_TEXT
 """Twice as many bytes as characters."""
-SIGNS = " \t\"'\\<&%41;\r\n漢字 🙂 e\u0301 \u05d0 "
+CHARACTERS = " \t\"'\\<&%41;\r\n漢字 🙂 e\u0301 \u05d0 "
 """What texts of people's lists hold: blanks at the ends, tab and line break, quotes, markup, and
 characters of up to four bytes."""
 NO_TOKEN = "0" * 32
@@ -90,8 +90,8 @@ def rules_of_calls(photos: Photos, user_id: str) -> Iterator[Rule]:
     yield Rule(name="photo_missing", call=alone, codes=[MISSING])
     both = RawCall(kind=CallKind.ADD, fields=user, photo=photo, both=True)
     yield Rule(name="image_and_file", call=both, codes=["COEXISTENCE_ARGUMENTS"], with_face=True)
-    nobodys = {"group_id": "enroll-probe-%@#&_-no-such-library"}
-    unknown = RawCall(kind=CallKind.GROUP_INFO, fields=nobodys)
+    no_library = {"group_id": "enroll-probe-%@#&_-no-such-library"}
+    unknown = RawCall(kind=CallKind.GROUP_INFO, fields=no_library)
     codes = sorted(LIBRARY_CODES, reverse=True)
     yield Rule(name="unknown_library", call=unknown, codes=codes)
     for kind, field, number, sent in (

@@ -300,7 +300,7 @@ class Fields:
             self._break("user_data_too_long", "BAD_ARGUMENTS", name)
         if name == "user_data":
             keep(self.profile, "user_data_accepted", kept=len(value) == TEXT_CHARACTERS)
-            keep(self.profile, "user_data_signs", kept=not value.isprintable())
+            keep(self.profile, "user_data_characters", kept=not value.isprintable())
         return value
 
     def user_id(self) -> str:
