@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cases import cases
+from moved_clock import StoppedClock
 from object_servers import KEY, SECRET
 from stub_bucket import SECOND, Fault, StubBucket, stub_bucket
 
@@ -94,6 +95,20 @@ def test_few_photos_among_many_others_are_asked_for_and_many_are_listed(bucket: 
         assert NO_PHOTO not in known(store, *many[at : at + 1000])
     assert bucket.counts["HEAD"] == 0
     assert bucket.counts["LIST"] <= 45
+
+
+def test_a_folder_is_not_listed_for_each_photo_that_is_missing(
+    bucket: StubBucket, stopped_clock: StoppedClock
+) -> None:
+    store = open_store(ROOT)
+    for number in range(40):
+        assert not store.is_gone()
+        assert store.empty_above(store.locate(f"none{number}.jpg")) == ""
+        assert code_of(read_photo(store.locate(f"none{number}.jpg"), store)) == "PHOTO_MISSING"
+    assert bucket.counts["LIST"] == 2  # of the store and of a folder
+    stopped_clock.at += 2.0
+    bucket.objects.clear()
+    assert store.empty_above(store.locate("none.jpg")) == ROOT
 
 
 def test_what_a_listing_cannot_keep_is_asked_for() -> None:

@@ -15,7 +15,7 @@ import pytest
 from object_servers import ObjectServer, s3_server
 
 from enroll.model import FileContent, FileTimes, Status, Unusable
-from enroll.photos import PhotoCode, PhotoStore, open_store, read_photo
+from enroll.photos import PhotoCode, PhotoStore, objects, open_store, read_photo
 from enroll.photos.store import UnusableError
 
 PHOTO, OTHER = b"BM, or what a photo begins with", b"GIF, or what another one begins with"
@@ -145,6 +145,7 @@ def backend(
     if adapter is not Bucket:
         yield adapter(tmp_path)
         return
+    monkeypatch.setattr(objects, "SEEN_SECONDS", 0.0)
     server = request.getfixturevalue("served")
     for name, value in server.environ.items():
         monkeypatch.setenv(name, value)

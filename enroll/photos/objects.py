@@ -12,6 +12,7 @@ and are in no path, message or pickle.
 from __future__ import annotations
 
 import hashlib
+import math
 import posixpath
 from array import array
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from enroll import clock
 from enroll.addresses import is_url, normal_key, normal_url, parse_url
 from enroll.errors import LocalError, ManifestError, UsageError
 from enroll.model import FileTimes
@@ -54,6 +56,10 @@ if TYPE_CHECKING:
 _PIECE = 256 * 1024
 """Bytes of a photo that are taken from the connection at a time."""
 
+SEEN_SECONDS, _MOST_SEEN = 1.0, 1_000
+"""How long a folder that holds something is not asked again, and of how many that is kept: each of
+a million photos that are missing has its folders looked at."""
+
 
 class ObjectStore:
     """The objects below an address; see `PhotoStore`."""
@@ -75,6 +81,8 @@ class ObjectStore:
         self._lock = Lock()
         self._listing = Listing(self._pages)
         self._names = Listings(self._names_in)
+        self._seen: dict[str, float] = {}
+        """When folders last had an object, by `clock.monotonic`."""
 
     def __reduce__(self) -> tuple[type[ObjectStore], tuple[str]]:
         """Another process connects by itself, with its own credentials."""
@@ -259,9 +267,17 @@ class ObjectStore:
 
     def _first(self, folder: str) -> bool:
         """Whether there is an object below a folder. Raises what obstore raises."""
+        now = clock.monotonic()
+        if now - self._seen.get(folder, -math.inf) < SEEN_SECONDS:
+            return True
         prefix = posixpath.join(self._prefix, folder) if folder else self._prefix
         pages = self._client.list(prefix=prefix or None, chunk_size=1)
-        return any(page for page in pages)
+        if not any(page for page in pages):
+            return False
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[folder] = now
+        return True
 
     def _name(self, path: str) -> str:
         """The name below the root; empty for a path that leads out of it."""

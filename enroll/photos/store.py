@@ -91,9 +91,10 @@ class PhotoStore(PhotoSource, Protocol):
     def stat(self, paths: Sequence[str]) -> array[int]:
         """What is known of each photo without reading it, as three numbers: those of FileTimes.
 
-        Each is -1 where the store has no such photo. A store without mtime and ctime gives numbers
-        that differ when the photo's content does, such as its CRC or 63 bits of its version. Raises
-        LocalError where the store can no longer be reached.
+        Each is -1 where the store has no such photo, and 0 where the store only says that it may
+        not be looked at. A store without mtime and ctime gives numbers that differ when the photo's
+        content does, such as its CRC or 63 bits of its version. Raises LocalError where the store
+        can no longer be reached.
         """
 
     def files(self) -> Iterator[str]:
