@@ -258,6 +258,14 @@ def test_a_service_that_is_away_is_given_up_though_only_doubts_are_left(
     assert archive.face("u1").status is Status.IN_DOUBT
 
 
+def test_waiting_for_a_look_is_no_outage_however_short_one_may_be(archive: Archive) -> None:
+    archive.people(1)
+    archive.box.script(["reset-after"], call="add")
+    report = archive.run(give_up_after=30.0, settle_after=40.0)
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    assert report.ended.seconds > 30
+
+
 @pytest.mark.usefixtures("_searched")
 def test_a_search_that_is_refused_for_good_leaves_the_doubt_and_says_what_the_service_said(
     archive: Archive,

@@ -75,6 +75,12 @@ class Reachability:
         self.code = answer.code
         self.because = answer.message or answer.code
 
+    def rest(self) -> None:
+        """Note that no call is to be made for a while: after a lost answer, the wait until the next
+        look is no outage."""
+        if not self.away:
+            self.since = None
+
 
 RUNNING = 20
 """How many times in a row the same error stops the run: few calls, but more than the bad rows that

@@ -368,13 +368,17 @@ class Driver:
 
     def _why_calls_end(self) -> str | None:
         """Which bound keeps all further calls from being made."""
-        more = self._sender.under_way or self._comparer.under_way or self._lookups.waiting
-        if self._limiter.spent and more and not (self._in_flight or self._answered):
+        if self._limiter.spent and self._calls_left and not (self._in_flight or self._answered):
             why = "--max-calls was reached, and there is more to do"
             if self._unknown_faces.being_learned:
                 why += "; all of them were needed to find and list the library"
             return why
         return None
+
+    @property
+    def _calls_left(self) -> bool:
+        """Whether there are calls to make, apart from looks for which it is too early."""
+        return bool(self._sender.under_way or self._comparer.under_way or self._lookups.waiting)
 
     def _why_we_give_up(self, now: float) -> str | None:
         """That the service has been out of reach for as long as it may be."""
@@ -413,6 +417,8 @@ class Driver:
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then handle all that have ended."""
         self._tasks.hear(patience, self._reach)
+        if self._reach.since is not None and not (self._calls_left or self._in_flight):
+            self._reach.rest()
         self._planner.go_on()
         now = clock.monotonic()
         if now - self._ticked >= TICK_SECONDS:
