@@ -57,8 +57,8 @@ _PIECE = 256 * 1024
 """Bytes of a photo that are taken from the connection at a time."""
 
 SEEN_SECONDS, _MOST_SEEN = 1.0, 1_000
-"""How long a folder that holds something is not asked again, and of how many that is kept: each of
-a million photos that are missing has its folders looked at."""
+"""How long a folder that holds something is not listed again for a photo that is missing, as a
+million may be, and of how many folders that is kept."""
 
 
 class ObjectStore:
@@ -198,7 +198,7 @@ class ObjectStore:
 
     def _cannot_read(self, error: Exception, name: str) -> UnusableError:
         if is_missing(error):
-            if is_object_missing(error) or not self.is_gone():
+            if is_object_missing(error) or not self._is_bucket_gone():
                 message = f"There is no photo at this path{self._instead(name)}"
                 return UnusableError(failed(PhotoCode.MISSING, message))
             message = f"The bucket {self._bucket} does not exist, or no longer."
@@ -234,6 +234,9 @@ class ObjectStore:
                 raise self._unusable(error) from error
 
     def is_gone(self) -> bool:
+        return not self._just_seen("") and self._is_bucket_gone()
+
+    def _is_bucket_gone(self) -> bool:
         try:
             self._first("")
         except Exception as error:  # noqa: BLE001  # sorted by what it says
@@ -261,15 +264,13 @@ class ObjectStore:
 
     def _has_below(self, folder: str) -> bool:
         try:
-            return self._first(folder)
+            return self._just_seen(folder) or self._first(folder)
         except Exception as error:  # noqa: BLE001  # sorted by what it says
             return is_invalid_name(error) or is_refused(error)
 
     def _first(self, folder: str) -> bool:
         """Whether there is an object below a folder. Raises what obstore raises."""
         now = clock.monotonic()
-        if now - self._seen.get(folder, -math.inf) < SEEN_SECONDS:
-            return True
         prefix = posixpath.join(self._prefix, folder) if folder else self._prefix
         pages = self._client.list(prefix=prefix or None, chunk_size=1)
         if not any(page for page in pages):
@@ -278,6 +279,9 @@ class ObjectStore:
             self._seen.clear()
         self._seen[folder] = now
         return True
+
+    def _just_seen(self, folder: str) -> bool:
+        return clock.monotonic() - self._seen.get(folder, -math.inf) < SEEN_SECONDS
 
     def _name(self, path: str) -> str:
         """The name below the root; empty for a path that leads out of it."""
