@@ -39,7 +39,7 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
 os.umask(0o022)
 
 LONG = (
-    *("few_files", "kill_points", "performance", "soak", "alerts"),
+    *("few_files", "kill_points", "performance", "soak"),
     *("crash", "photo_hostile", "waiting_runs", "local_trouble"),
     *("year", "signals", "limit_found", "privacy"),
     *("sync_ends", "scheduled_runs", "reconcile", "docs"),

@@ -32,6 +32,8 @@ from enroll.report.metrics import SUCCESS
 from enroll.sandbox import Sandbox
 from enroll.sandbox.faults import FaultPlan
 
+pytestmark = pytest.mark.operation
+
 PING, PUSH = RULES.parent / "ping.py", RULES.parent / "push.py"
 
 OUTAGE = ("--give-up-after", "2")
