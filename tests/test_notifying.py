@@ -36,6 +36,8 @@ class Monitor(BaseHTTPRequestHandler):
         if self.hang is not None:
             self.hang.wait(30)
         self.send_response(self.status)
+        if self.status == 302:
+            self.send_header("Location", "/login")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -87,6 +89,11 @@ def test_a_monitor_that_fails_hangs_or_is_gone_changes_nothing(
     done = command(*RUN, "--ping", url)
     assert (done.code, "HTTP 500" in done.err) == (0, True), done
     assert "5f3c" not in done.err  # who has the URL can fake a ping
+    monitor.status = 302  # to a page that answers 200 to anybody
+    monitor.pings.clear()
+    done = command(*RUN, "--ping", url)
+    assert (done.code, "HTTP 302" in done.err) == (0, True), done
+    assert len(monitor.pings) == 2
     done = command(*RUN, "--ping", "http://127.0.0.1:1/ping/5f3c")
     assert (done.code, "The ping to 127.0.0.1 failed" in done.err) == (0, True), done
     monkeypatch.setattr(notifying, "MOST_SECONDS", 0.2)
@@ -118,6 +125,7 @@ def test_a_command_gets_the_figures_when_the_run_has_ended(
     ("after", "said"),
     [
         ("sh -c 'echo oh; exit 9'", "ended with exit code 9; the run is not affected. It printed"),
+        ("sh -c 'kill -9 $$'", "was killed by signal 9; the run is not affected"),
         ("no-such-command", "could not be started: No such file"),
         ("sh -c 'sleep 60'", "took longer than"),
         ("sh -c 'sleep 60 & exit 0'", ""),  # what it leaves in the background is not waited for
@@ -157,7 +165,14 @@ def test_a_command_gets_the_figures_although_no_temporary_file_can_be_made(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--ping", "hc.example/5f3c"), ("--ping", "ftp://x"), ("--after", "sh 'a"), ("--after", " ")],
+    [
+        ("--ping", "hc.example/5f3c"),
+        ("--ping", "ftp://x"),
+        ("--ping", "http://[::1/5f3c"),
+        ("--ping", "http://x:99999/5f3c"),
+        ("--after", "sh 'a"),
+        ("--after", " "),
+    ],
 )
 def test_what_cannot_be_called_is_wrong_usage(
     option: str, value: str, box: Sandbox, archive: Archive, command: Command

@@ -338,6 +338,18 @@ def test_results_are_refused_into_a_device_or_pipe_before_any_call(
     assert len(box.calls) == 0
 
 
+def test_a_log_that_cannot_be_written_is_said(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.portraits(1))
+    os.mkfifo(archive.folder / "pipe")
+    done = command(*RUN, "--log-file", "pipe")
+    assert (done.code, "a pipe that nobody reads" in done.err) == (ExitCode.USAGE, True), done
+    assert len(box.calls) == 0
+    done = command(*RUN, "--quiet", "--log-file", "/dev/full")
+    assert (done.code, done.err.count("No space left")) == (0, 1), done
+
+
 @pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 @pytest.mark.parametrize("name", ["absent/out.csv", "staff.csv/out.csv", "/proc/out.csv"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_call(

@@ -272,7 +272,8 @@ def test_status_of_a_real_ledger_agrees_with_its_run(enrolled: Command) -> None:
     assert text.startswith("Library  staff at 127.0.0.1")
 
 
-def test_a_ledger_that_is_not_there_is_said(command: Command) -> None:
+def test_a_ledger_that_is_not_there_is_said(command: Command, archive: Archive) -> None:
+    os.mkfifo(archive.folder / "pipe")
     for arguments in (["status"], ["history"], ["export", "-"]):
         done = command(*arguments)
         assert (done.code, "There is no ledger below" in done.err) == (2, True), done
@@ -281,6 +282,17 @@ def test_a_ledger_that_is_not_there_is_said(command: Command) -> None:
         done = command(*arguments, "--ledger", ".")
         assert done.err == "Error: . is a folder, not a ledger. Correct --ledger.\n"
         assert done.code == 2
+        done = command(*arguments, "--ledger", "pipe")  # which nobody writes to
+        assert (done.code, "pipe is not a file" in done.err) == (2, True), done
+
+
+def test_a_damaged_ledger_is_not_said_to_be_whole(enrolled: Command) -> None:
+    whole = enrolled.ledger.read_bytes()
+    enrolled.ledger.write_bytes(whole[:8192] + b"\xff" * (len(whole) - 8192))
+    for arguments in (["status"], ["export", "-"]):
+        done = enrolled(*arguments, "--ledger", enrolled.ledger)
+        assert (done.code, "is damaged" in done.err) == (7, True), done
+        assert "Nothing that it recorded is lost" not in done.err
 
 
 def test_an_export_has_a_line_an_entry(box: Sandbox, archive: Archive, enrolled: Command) -> None:

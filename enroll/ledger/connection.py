@@ -208,6 +208,12 @@ def _engine(creator: partial[sqlite3.Connection], *, shown: str) -> Connection:
             return
         if (short := hidden_shortage(error)) is not None:  # SQLite does not say why
             raise short from error
+        if is_damage(error.orig):
+            raise LocalError(
+                f"The ledger {shown} is damaged ({error.orig}), so it cannot be used. Put a backup "
+                "in its place. If there is none, name a new ledger with --ledger, and fill it from "
+                "the library with `enroll adopt`."
+            ) from error
         raise LocalError(
             f"The ledger {shown} cannot be used: {error.orig}. Nothing that it recorded is lost; "
             "make room, fix its permissions or mount its file system for writing, then run the "
@@ -215,6 +221,15 @@ def _engine(creator: partial[sqlite3.Connection], *, shown: str) -> Connection:
         ) from error
 
     return engine.connect()
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether an error of SQLite says that the file is not what it once was. No room and no
+    permission will make it whole."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith(
+        ("no such table", "no such column")
+    )
 
 
 def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:

@@ -35,6 +35,11 @@ SQLITE_HEAD = b"SQLite format 3\0"
 R = TypeVar("R", bound=SqliteReader)
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    # Opening a pipe would wait for somebody to write to it.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 class SqliteStore:
     """The ledger's file at `path`, whether it is there yet or not; see `enroll.ledger.LedgerStore`
     for the contract."""
@@ -48,9 +53,7 @@ class SqliteStore:
             return False
         found = self._path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise LedgerMismatchError(
-                f"{self._path} is not a file, so it cannot be a ledger. Correct --ledger."
-            )
+            raise self._no_file()
         return found.st_size > 0
 
     def check(self) -> None:
@@ -61,7 +64,9 @@ class SqliteStore:
         if is_open_here(path):
             return
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise self._no_file()
                 head = file.read(100)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise LedgerMismatchError(
@@ -92,6 +97,11 @@ class SqliteStore:
                 "it names a ledger, or a file that does not exist yet, which `enroll run` creates."
             )
         check_version(path, version)
+
+    def _no_file(self) -> LedgerMismatchError:
+        return LedgerMismatchError(
+            f"{self._path} is not a file, so it cannot be a ledger. Correct --ledger."
+        )
 
     def hold(self) -> LedgerLock:
         """The folder is made where it is missing."""

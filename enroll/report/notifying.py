@@ -46,13 +46,11 @@ class Notifications:
 
     def check(self) -> None:
         """Raise UsageError for what cannot be called, before anything is done."""
-        if self.ping is not None:
-            parts = urlsplit(self.ping)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UsageError(
-                    "--ping is not a URL that begins with http:// or https://. Give the URL of "
-                    "your monitor's check."
-                )
+        if self.ping is not None and not _is_url(self.ping):
+            raise UsageError(
+                "--ping is not a URL that begins with http:// or https://. Give the URL of "
+                "your monitor's check."
+            )
         if self.after is not None:
             try:
                 words = shlex.split(self.after)
@@ -85,6 +83,15 @@ class Notifications:
             pinging.join(max(until - clock.monotonic(), 0.0))
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for one that is no number, or too large
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def _in_background(act: Callable[[], None]) -> threading.Thread:
     # A daemon, because the process must not wait for a monitor that does not answer.
     thread = threading.Thread(target=act, name="enroll-ping", daemon=True)
@@ -98,10 +105,15 @@ def _ping(url: str, what: str) -> None:
     path = parts.path.rstrip("/") + f"/{what}" if what else parts.path
     target = urlunsplit(parts._replace(path=path))
     try:
+        # A page to which a redirect leads, such as a login, would answer in the monitor's place.
         answer = requests.get(
-            target, timeout=PING_SECONDS, headers={"User-Agent": f"enroll/{__version__}"}
+            target,
+            timeout=PING_SECONDS,
+            headers={"User-Agent": f"enroll/{__version__}"},
+            allow_redirects=False,
         )
-        trouble = "" if answer.ok else f"it answered HTTP {answer.status_code}"
+        well = answer.status_code < 300
+        trouble = "" if well else f"it answered HTTP {answer.status_code}"
     except requests.RequestException as error:
         trouble = type(error).__name__
     if trouble:
@@ -143,8 +155,13 @@ def _run(words: Sequence[str], figures: str, *, environment: Mapping[str, str]) 
         if process.returncode:
             output.seek(max(output.seek(0, os.SEEK_END) - SHOWN_OUTPUT, 0))
             said = output.read().decode(errors="replace").strip()
+            how = (
+                f"ended with exit code {process.returncode}"
+                if process.returncode > 0
+                else f"was killed by signal {-process.returncode}"
+            )
             _warn(
-                f"The command of --after ended with exit code {process.returncode}; the run is not "
+                f"The command of --after {how}; the run is not "
                 f"affected.{f' It printed: {said}' if said else ''}"
             )
 

@@ -95,6 +95,30 @@ class LastingStream:
         return self._stream.encoding
 
 
+class _LogFile(LastingStream):
+    """Says once that lines are lost: of a run with --quiet, the file may be the only trace."""
+
+    def __init__(self, stream: TextIO, file: Path) -> None:
+        super().__init__(stream)
+        self._file = file
+        self._said = False
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and not self._said:
+                self._said = True
+                log(
+                    "warning",
+                    f"Warning: the log file {self._file} cannot be written: {error.strerror}. The "
+                    "run is not affected.",
+                    {},
+                    level=logging.WARNING,
+                )
+            return len(text)
+
+
 class _FileHandler(logging.StreamHandler[LastingStream]):
     """Closes its file without raising; logging's own would end a run on a full disk."""
 
@@ -261,7 +285,7 @@ _OF_THE_SYSTEM = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
 def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
-    handler = _FileHandler(LastingStream(_opened(file)))
+    handler = _FileHandler(_LogFile(_opened(file), file))
     handler.setFormatter(_Json() if as_json else _Text())
     return handler
 
@@ -274,10 +298,18 @@ def _opened(file: Path) -> TextIO:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     flags |= 0 if of_the_system else os.O_NOFOLLOW
     try:
+        # Opening a pipe that nobody reads would wait for a reader, and no signal would end that.
+        descriptor = os.open(file, flags | os.O_NONBLOCK, 0o600)
+        os.set_blocking(descriptor, True)
         opened = os.fdopen(
-            os.open(file, flags, 0o600), "a", 1, encoding="utf-8", errors="backslashreplace"
+            descriptor, "a", 1, encoding="utf-8", errors="backslashreplace"
         )  # by lines: a second signal ends the process without flushing
     except OSError as error:
+        if error.errno == errno.ENXIO and file.is_fifo():
+            raise UsageError(
+                f"The log file {file} is a pipe that nobody reads. Start its reader first, or name "
+                "another with --log-file."
+            ) from error
         if error.errno == errno.ELOOP:
             raise UsageError(
                 f"The log file {file} is a symbolic link, which is not followed. Name the file "
