@@ -11,15 +11,17 @@ every token with the right person and photo. Exit code 1 when anything else is f
 from __future__ import annotations
 
 import csv
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from io import BytesIO
@@ -115,6 +117,7 @@ class Soak:
     bucket: Mapping[str, str] = field(default_factory=dict)
     """What the environment has to hold for the photos to be read from a bucket; empty where they
     are read from the folder."""
+    dask: bool = False
     rows: list[tuple[str, str]] = field(default_factory=list)
     hopeless: set[int] = field(default_factory=set)
 
@@ -191,6 +194,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
         *("--ledger", "ledger.sqlite", "--timeout", str(TIMEOUT)),
         *("--settle-after", str(soak.settle_after), "--max-in-flight", str(IN_FLIGHT)),
         *("--no-progress", "--config", "none.toml"),
+        *(("--engine", "dask", "--scheduler", "local:2") if soak.dask else ()),
         # With a search before each face: that must change nothing of what the library holds.
         *("--lookalikes", soak.chance.choice(["off", "off", "warn"])),
         *(("--images", bucket.BUCKET) if soak.bucket else ()),
@@ -215,6 +219,34 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
             process.kill()
 
 
+def workers_of(process: int) -> list[int]:
+    """The workers of Dask that a command has started; none where it has ended."""
+    found = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                if b"local_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(child)
+    return found
+
+
+def wait_a_moment(soak: Soak, process: subprocess.Popen[bytes]) -> None:
+    """Wait at random, at most until a command has ended."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(soak.chance.choice([0.0, 1.0, 8.0]) * soak.chance.random())
+
+
+def trouble_worker(soak: Soak, worker: int) -> None:
+    """Kill a worker, or stop it until every call that it has must have expired."""
+    with suppress(ProcessLookupError):
+        if soak.chance.random() < 0.5:
+            os.kill(worker, signal.SIGKILL)
+        else:
+            os.kill(worker, signal.SIGSTOP)
+            time.sleep(TIMEOUT + 4.0)
+            os.kill(worker, signal.SIGCONT)
+
+
 def enroll_through_kills(soak: Soak, box: Sandbox, *, kills: int, log: Path) -> tuple[int, int]:
     """Run, kill at random moments, run again until it is done; runs and kills that struck."""
     (soak.folder / "none.toml").touch()
@@ -226,10 +258,11 @@ def enroll_through_kills(soak: Soak, box: Sandbox, *, kills: int, log: Path) -> 
             while box.count("add") < moments[struck] and process.poll() is None:
                 box.wait_count("add", int(moments[struck]) + 1, 0.2)
             # Moments of all kinds: between calls and, two in three times, while settling.
-            try:
-                process.wait(soak.chance.choice([0.0, 1.0, 8.0]) * soak.chance.random())
-            except subprocess.TimeoutExpired:
-                struck += 1
+            wait_a_moment(soak, process)
+            for worker in workers_of(process.pid):  # with --engine dask
+                trouble_worker(soak, worker)
+                wait_a_moment(soak, process)
+            struck += process.poll() is None
     for _ in range(MOST_RUNS):
         with run(soak, box, log) as process:
             runs += 1
@@ -291,11 +324,13 @@ def soak_once(
     kills: int,
     in_bucket: bool,
     say: Callable[[str], None],
+    dask: bool = False,
 ) -> Findings:
     """One archive, one library, one seed."""
     chance = random.Random(seed)
     lagging = seed % 2 == 0
-    soak = Soak(folder, chance, settle_after=SHORT_SETTLE_AFTER if lagging else SETTLE_AFTER)
+    settle_after = SHORT_SETTLE_AFTER if lagging else SETTLE_AFTER
+    soak = Soak(folder, chance, settle_after=settle_after, dask=dask)
     soak.draw(rows)
     began = time.monotonic()
     # Applied at the latest just before --settle-after has passed since the signature's expiry.
@@ -386,6 +421,13 @@ def cells(findings: Findings) -> list[object]:
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Leave archives and ledgers in this folder."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["threads", "dask"]),
+    default="threads",
+    show_default=True,
+    help="With dask two workers are killed and stopped, too.",
+)
 def main(
     rows: int,
     faults: float,
@@ -394,6 +436,7 @@ def main(
     first: int,
     in_bucket: bool,
     keep: Path | None,
+    engine: str,
 ) -> None:
     """Print a line a seed; exit 1 when anything is wrong."""
     base = keep or Path(tempfile.mkdtemp(prefix="enroll-soak-"))
@@ -411,6 +454,7 @@ def main(
                 kills=kills,
                 in_bucket=in_bucket,
                 say=click.echo,
+                dask=engine == "dask",
             )
             everything.append(findings)
             click.echo(table_line(cells(findings)))

@@ -174,6 +174,7 @@ def wrong_delimiter(value: str) -> str:
     )
 
 
+SCHEDULER_ALONE = "--scheduler needs --engine dask."
 MIN_FACE_ALONE = "--min-face needs --precheck warn or hold."
 GROUP_ID_NEEDED = "--group-id is needed: the library to enroll into."
 

@@ -40,7 +40,8 @@ is known. Why nothing can be applied after the times returned here:
    may have allowed its calls more than this one does. An expiry beyond that comes from a version
    that believed any `Date`, or is an intent's margin. It is cut to the bound once, when a command
    begins to write, and comes nearer from then on. A signature by such a `Date` may be valid for
-   years; what ends its call is the connection, which is gone with the process that made it.
+   years; what ends its call is the connection, which is gone with the process that made it. A
+   worker of Dask may outlive the run. It goes by the deadline that came with the call.
 
 Not covered: a service whose answers agree on a wrong time.
 """

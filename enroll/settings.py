@@ -16,7 +16,13 @@ from urllib.parse import quote, urlsplit
 import platformdirs
 
 from enroll.addresses import is_url
-from enroll.allowed import LEAST_MEMORY, MIN_FACE_ALONE, check_settings, wrong_choice
+from enroll.allowed import (
+    LEAST_MEMORY,
+    MIN_FACE_ALONE,
+    SCHEDULER_ALONE,
+    check_settings,
+    wrong_choice,
+)
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import RESULTS, SendAs
@@ -70,6 +76,19 @@ class Lookalikes(StrEnum):
     """It is added, with a warning."""
     HOLD = "hold"
     """It is not added; a person decides."""
+
+
+LOCAL = "local"
+"""A scheduler and workers on this machine, one for each core."""
+
+
+class EngineName(StrEnum):
+    """Who reads photos and makes calls."""
+
+    THREADS = "threads"
+    """This process."""
+    DASK = "dask"
+    """Workers of Dask."""
 
 
 @lru_cache
@@ -159,6 +178,7 @@ _CHOICES: Mapping[str, type[StrEnum]] = {
     "precheck": Precheck,
     "lookalikes": Lookalikes,
     "fail_on": FailOn,
+    "engine": EngineName,
 }
 """Settings that are enums; text is accepted, too."""
 
@@ -222,7 +242,9 @@ class RunSettings(CallSettings):
     `ledger` None: the library's default path. `images` None: the folder last used with the ledger,
     else the manifest's. `results` None: beside the manifest. `max_in_flight`
     None: as many as the account takes; `rate` is the most calls a second, by the time of day if it
-    is a timetable. `memory` is bytes, None: see `enroll.photos.limit_memory`. Times are seconds.
+    is a timetable. `scheduler` is what `--engine dask` connects to: `local`, `local:N` or the
+    address of a scheduler. `memory` is bytes, None: see `enroll.photos.limit_memory`. Times are
+    seconds.
     `origins` says of a setting where it came from, for the user to read. `in_use` are further
     files that nothing may be written over, by what they are in words: "the credentials file";
     `written` are those that are written beside the results, in the same way.
@@ -269,6 +291,8 @@ class RunSettings(CallSettings):
     sample: int | None = None
     seed: int = 0
     readers: int | None = None
+    engine: EngineName = EngineName.THREADS
+    scheduler: str = LOCAL
     memory: int | None = None
     max_calls: int | None = None
     max_duration: float | None = None
@@ -298,6 +322,8 @@ class RunSettings(CallSettings):
         object.__setattr__(self, "on_code", rules)
         if isinstance(self.id_from, str):
             object.__setattr__(self, "id_from", (self.id_from,))
+        if self.scheduler != LOCAL and self.engine is EngineName.THREADS:
+            raise UsageError(SCHEDULER_ALONE)
         if self.min_face and self.precheck == Precheck.OFF:
             raise UsageError(MIN_FACE_ALONE)
         if self.memory is not None and self.memory < (least := least_memory(self.max_pixels)):

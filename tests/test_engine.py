@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from archive import picture
@@ -22,11 +24,14 @@ from enroll import clock
 from enroll.engine import Engine, HeldPhoto
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import ShortageError
-from enroll.facesearch import Call, FaceSearch, SignedCall
+from enroll.facesearch import Call, Courier, FaceSearch, SignedCall
 from enroll.model import Credentials, SendAs, Unusable, Verdict
 from enroll.photos import BUDGET, PhotoCode, open_store
 from enroll.settings import DEFAULT_PREPARATION
 from enroll.threads import Threads
+
+if TYPE_CHECKING:
+    from enroll.engine.cluster import Cluster
 
 SECONDS = 20.0
 """How long a test waits for what has to come."""
@@ -47,12 +52,55 @@ def in_threads(service: FaceSearch, folder: Path, calls: int) -> Iterator[Engine
         service.close()
 
 
+@contextmanager
+def with_dask(service: FaceSearch, folder: Path, calls: int) -> Iterator[Engine]:
+    from enroll.engine.dask import DaskEngine
+
+    executors = Executors(
+        calls=Threads(calls), readers=Threads(2), scanner=Threads(1), reading_at_once=2
+    )
+    store = open_store(folder.resolve())
+    engine = DaskEngine(service, store, executors, CLUSTERS[0], calls=calls)
+    try:
+        yield engine
+    finally:
+        engine.close()
+        for executor in (executors.calls, executors.readers, executors.scanner):
+            executor.shutdown(wait=False, cancel_futures=True)
+        service.close()
+
+
+CLUSTERS: list[Cluster] = []
+"""The one that the tests of this file share."""
+
 Adapter = Callable[[FaceSearch, Path, int], AbstractContextManager[Engine]]
 ADAPTERS: dict[str, Adapter] = {"threads": in_threads}
+if find_spec("distributed") is not None:
+    ADAPTERS["dask"] = with_dask
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A scheduler and a worker in this process, for all tests."""
+    from distributed import Client, LocalCluster
+
+    from enroll.engine.cluster import Cluster
+
+    with ExitStack() as stack:
+        workers = LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        )
+        stack.enter_context(workers)
+        client = stack.enter_context(Client(workers, set_as_default=False))
+        CLUSTERS.append(Cluster(client))
+        yield
+        CLUSTERS.clear()
 
 
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest) -> Adapter:
+    if request.param == "dask":
+        request.getfixturevalue("cluster")
     return ADAPTERS[request.param]
 
 
@@ -214,17 +262,19 @@ def test_the_end_does_not_wait_for_a_call(adapter: Adapter, folder: Path) -> Non
         assert under_way.result(SECONDS).verdict is Verdict.APPLIED
 
 
-def test_what_a_bug_raises_comes_to_whoever_waits(folder: Path) -> None:
-    class Broken(FaceSearch):
-        def send(self, *_: object) -> None:  # type: ignore[override]
-            raise ZeroDivisionError("a bug")
+def test_what_a_bug_raises_comes_to_whoever_waits(
+    adapter: Adapter, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
 
-    service = Broken("http://127.0.0.1:9", Credentials("key", "secret"), timeout=SECONDS)
-    for adapter in ADAPTERS.values():
-        with adapter(service, folder, 1) as engine:
-            call = engine.call(signed(service), held(engine, folder, "1.jpg"))
-            with pytest.raises(ZeroDivisionError):
-                call.result(SECONDS)
+    service = service_of(9)
+    with adapter(service, folder, 1) as engine:
+        photo = held(engine, folder, "1.jpg")
+        monkeypatch.setattr(Courier, "send", broken)
+        call = engine.call(signed(service), photo)
+        with pytest.raises(ZeroDivisionError):
+            call.result(SECONDS)
 
 
 def test_a_call_for_which_no_thread_can_be_had_is_not_made(

@@ -83,8 +83,8 @@ OPTIONS = {
     "min_face multi_oriented_detection photo precheck rate readers retry send_as sheet",
     "PlanOptions": "PhotoOptions sample seed",
     "CallOptions": "PhotoOptions allow_http allow_nonempty attempts ca_bundle create_library "
-    "credentials_grace drain fail_on give_up_after max_calls max_duration on_code results "
-    "settle_after timeout",
+    "credentials_grace drain engine fail_on give_up_after max_calls max_duration on_code results "
+    "scheduler settle_after timeout",
     "RunOptions": "CallOptions limit sample seed",
     "SyncOptions": "CallOptions differences grace max_changes max_missing max_removals",
     "AdoptOptions": "allow_http ca_bundle columns delimiter encoding endpoint header_row id_from "

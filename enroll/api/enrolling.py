@@ -82,6 +82,7 @@ def run(
     - library and calls: `allow_http`, `allow_nonempty`, `attempts`, `ca_bundle`, `create_library`,
       `credentials_grace`, `endpoint`, `max_calls`, `max_in_flight`, `on_code`, `rate`, `send_as`,
       `settle_after`, `timeout`
+    - who does the work: `engine`, `scheduler`
     - the end: `drain`, `fail_on`, `give_up_after`, `max_duration`, `results` (a file to write; by
       default one beside a manifest, and none for rows in memory)
 

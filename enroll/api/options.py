@@ -94,6 +94,8 @@ class CallOptions(PhotoOptions, total=False):
     fail_on: str
     allow_nonempty: bool
     create_library: bool
+    engine: str
+    scheduler: str
 
 
 class RunOptions(CallOptions, total=False):

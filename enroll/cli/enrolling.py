@@ -119,6 +119,24 @@ def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
     )
 
 
+_work_done_by = together(
+    setting(
+        "--engine",
+        "Who reads photos and makes calls: threads of this process, or workers of Dask, which has "
+        "to be installed: pip install 'enroll[dask]'.",
+    ),
+    option(
+        "--scheduler",
+        default="local",
+        show_default=True,
+        metavar="local:N|tls://HOST:PORT",
+        help="With --engine dask: start N worker processes here (local: one for each core), or "
+        "connect to this scheduler.",
+    ),
+    heading=options.WORKERS,
+)
+
+
 def _rows(kind: type[RunSettings], dry_run: str) -> Callable[[F], F]:
     return together(
         options.retry,
@@ -211,6 +229,7 @@ def _enrolling(
         _rows(kind, dry_run),
         _calls(kind),
         options.photos,
+        _work_done_by,
         _output,
     )
 

@@ -47,6 +47,7 @@ LIBRARY = "Library and ledger"
 MANIFEST = "Manifest"
 PHOTOS = "Photos"
 CALLS = "Calls"
+WORKERS = "Who does the work"
 ROWS = "Which rows, and when to end"
 OUTPUT = "Output"
 

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from enroll import clock, threads
 from enroll.commands.run_closing import Report, close_run
@@ -15,13 +16,14 @@ from enroll.commands.run_input import RunInput, prepare
 from enroll.commands.run_opening import Destination, Opened, begin_run, hold_known, other_calls
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import EnrollError
+from enroll.facesearch import FaceSearch
 from enroll.ledger import Ledger, SyncResult
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
 from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned, in_parts
 from enroll.manifest.suspects import Suspects
 from enroll.model import Credentials
-from enroll.photos import marks
+from enroll.photos import PhotoStore, marks
 from enroll.resources import Concurrency, share_out
 from enroll.runner.job import Trust, Work
 from enroll.runner.loop import Driver
@@ -31,9 +33,13 @@ from enroll.session.account import Patience, connect
 from enroll.session.caller import Caller
 from enroll.session.session import Held
 from enroll.session.tally import Ended, Observer
-from enroll.settings import Precheck, RunSettings
+from enroll.settings import EngineName, Precheck, RunSettings
 from enroll.threads import OneCore, Threads
 from enroll.timetable import rate_at
+
+if TYPE_CHECKING:  # an extra
+    from enroll.engine.cluster import Cluster
+    from enroll.engine.dask import DaskEngine
 
 
 class Screen(Observer):
@@ -107,7 +113,15 @@ class Run:
     `drive` once, or not at all, then `close`.
     """
 
-    def __init__(self, opened: Opened, *, executors: Executors, screen: Screen) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        *,
+        executors: Executors,
+        cluster: Cluster | None,
+        screen: Screen,
+    ) -> None:
+        """`cluster` has the workers, if this process does not do everything itself."""
         self.given = opened.given
         self.tally = opened.connection.tally
         self.signal: int | None = None
@@ -115,6 +129,7 @@ class Run:
         self._opened = opened
         self._executors = executors
         self._screen = screen
+        self._cluster = cluster
         self._driver: Driver | None = None
 
     @property
@@ -159,7 +174,7 @@ class Run:
             suspects=opened.suspects or suspects,
         )
         self.tally.rows = self.tally.unscanned = given.manifest.rows_at_most
-        engine = ThreadEngine(service, store, self._executors)
+        engine = self._engine(service, store)
         driver = self._driver = Driver(
             _work(opened),
             opened.connection,
@@ -179,6 +194,22 @@ class Run:
         finally:
             engine.close()
             scan.close()
+
+    def _engine(self, service: FaceSearch, store: PhotoStore) -> ThreadEngine | DaskEngine:
+        if self._cluster is None:
+            return ThreadEngine(service, store, self._executors)
+        from enroll.engine.dask import DaskEngine  # noqa: PLC0415  # an extra
+
+        settings = self.given.settings
+        return DaskEngine(
+            service,
+            store,
+            self._executors,
+            self._cluster,
+            calls=self._opened.concurrency.calls,
+            preparation=settings.preparation,
+            memory=settings.memory,
+        )
 
     def photos_gone(self) -> EnrollError | None:
         """Why the run that has been driven is not done: the photos' share is gone."""
@@ -252,9 +283,10 @@ def open_run(
         concurrency = share_out(
             calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.reading
         )
+        cluster = _cluster(stack, settings)
         executors = _executors(stack, concurrency, pool)
         opened = begin_run(stack, given, connection, held=held, concurrency=concurrency)
-        run = Run(opened, executors=executors, screen=watching)
+        run = Run(opened, executors=executors, cluster=cluster, screen=watching)
         watching.opened(opened.destination, run.interrupt)
         yield run
 
@@ -271,6 +303,14 @@ def _executors(stack: ExitStack, concurrency: Concurrency, pool: Pool) -> Execut
         # Not waited for: a call that outlasts --drain ends by its own deadline.
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
     return executors
+
+
+def _cluster(stack: ExitStack, settings: RunSettings) -> Cluster | None:
+    if settings.engine is EngineName.THREADS:
+        return None
+    from enroll.engine.cluster import open_cluster  # noqa: PLC0415  # an extra
+
+    return stack.enter_context(open_cluster(settings.scheduler))
 
 
 def _work(opened: Opened) -> Work:

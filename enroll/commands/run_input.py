@@ -13,6 +13,7 @@ from typing import Any
 
 from enroll import __version__, clock
 from enroll.allowed import GROUP_ID_NEEDED
+from enroll.engine.address import check_dask
 from enroll.errors import EnrollError, UsageError
 from enroll.facesearch.answers import why_fixed
 from enroll.ledger import BlockList, CachedScan, LibraryIdentity, fingerprint, ledger_at
@@ -21,7 +22,7 @@ from enroll.manifest.results import check_results, default_results_path
 from enroll.manifest.source import Source
 from enroll.model import RESULTS
 from enroll.photos import PhotoStore, check_installed, limit_memory, marks
-from enroll.settings import ManifestOptions, RunSettings, default_ledger_path, host_of
+from enroll.settings import EngineName, ManifestOptions, RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_new_file
 
 
@@ -48,6 +49,8 @@ def prepare(settings: RunSettings) -> RunInput:
     for reason in filter(None, map(why_fixed, settings.on_code)):
         raise UsageError(f"Invalid value for '--on-code': {reason}")
     check_installed(settings.preparation)
+    if settings.engine is EngineName.DASK:
+        check_dask(settings.scheduler)
     limit_memory(settings.memory, max_pixels=settings.max_pixels)
     until = began + (math.inf if settings.max_duration is None else settings.max_duration)
     manifest = _recall_or_open(settings, until=until)

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from enroll.errors import EnrollError
 from enroll.facesearch import SignedCall
 from enroll.model import Answer, SeenPhoto, Unusable
 from enroll.settings import Preparation
@@ -51,6 +52,10 @@ class Engine(Protocol):
 
         Raises ShortageError where it could not begin at once: then it is not made.
         """
+
+    @property
+    def fault(self) -> EnrollError | None:
+        """Why nothing can be read or called any more; what is asked for then is not carried out."""
 
     def drop(self, photo: HeldPhoto) -> None:
         """Let go of a photo, once or more often; a call under way keeps its own."""

@@ -10,8 +10,8 @@ from functools import partial
 from threading import Lock
 
 from enroll.engine import HeldPhoto, Read
-from enroll.errors import ShortageError
-from enroll.facesearch import FaceSearch, SignedCall
+from enroll.errors import EnrollError, ShortageError
+from enroll.facesearch import Courier, SignedCall
 from enroll.model import Answer, Photo, Unusable
 from enroll.photos import BUDGET, PhotoStore, read_photos
 from enroll.settings import Preparation
@@ -32,7 +32,7 @@ class Executors:
 class ThreadEngine:
     """See `enroll.engine.Engine` for the contract. Photos are held in a dictionary."""
 
-    def __init__(self, service: FaceSearch, store: PhotoStore, executors: Executors) -> None:
+    def __init__(self, service: Courier, store: PhotoStore, executors: Executors) -> None:
         """`store` has the photos. Who made the executors shuts them down."""
         self._service = service
         self._store = store
@@ -49,12 +49,17 @@ class ThreadEngine:
         """0 while there is no memory for more photos that are ready to be sent."""
         return 0 if BUDGET.pictures.full else self._reading_at_once
 
+    @property
+    def fault(self) -> EnrollError | None:
+        """None: this process is there."""
+        return None
+
     def close(self) -> None:
         """Let go of every photo: no call follows."""
         with self._closing:
             self._closed = True
             for handle in list(self._photos):
-                self._let_go(handle)
+                self.let_go(handle)
 
     def read(self, paths: Sequence[str], preparation: Preparation) -> Future[Read]:
         return self._readers.submit(self._read, paths, preparation)
@@ -97,9 +102,10 @@ class ThreadEngine:
             raise
 
     def drop(self, photo: HeldPhoto) -> None:
-        self._let_go(photo.handle)
+        self.let_go(photo.handle)
 
-    def _let_go(self, handle: int) -> None:
+    def let_go(self, handle: int) -> None:
+        """Let go of the photo of this handle, once or more often."""
         photo = self._photos.pop(handle, None)
         if photo is not None:
             BUDGET.pictures.keep(-len(photo.content))

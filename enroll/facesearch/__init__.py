@@ -16,16 +16,18 @@ from enroll.facesearch.api import (
     library,
     next_start,
 )
-from enroll.facesearch.client import FaceSearch, SignedCall
+from enroll.facesearch.client import Courier, FaceSearch, SignedCall, Way
 
 __all__ = [
     "LIST_PAGE",
     "Call",
+    "Courier",
     "Deleted",
     "FaceSearch",
     "FoundFace",
     "OwnCode",
     "SignedCall",
+    "Way",
     "candidates",
     "deleted",
     "face",

@@ -84,6 +84,9 @@ class OwnCode(StrEnum):
     """Not sent: no TLS, or a certificate that is not trusted."""
     OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
     """Not sent: this machine had no file or thread left for the call."""
+    WORKER_LOST = "WORKER_LOST"
+    """Unknown: the worker that had the call did not report what came of it. Failed: the worker that
+    held the photo was lost, and the photo is not the same any more. Says nothing of the service."""
     TIMEOUT = TIMEOUT
     """Unknown: the deadline passed after part of the request was sent."""
     CONNECTION_LOST = "CONNECTION_LOST"

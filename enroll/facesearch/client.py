@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 
 from enroll import clock
 from enroll.expiry import SIGNED_BEYOND_SECONDS, signed_until
-from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify
+from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify, redact
 from enroll.facesearch.api import Call
 from enroll.facesearch.endpoint import check_endpoint
 from enroll.facesearch.signing import SIGN_VERSION, ServiceClock, fresh_nonce, sign
@@ -102,30 +102,31 @@ class SignedCall:
     send_as: SendAs = SendAs.FILE
 
 
-class FaceSearch:
-    """An account's view of one endpoint. Safe to use from any thread.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How calls get to the service; see `enroll.facesearch.endpoint.check_endpoint`. It has no
+    secret, so that workers may know it."""
 
-    `sign` signs a call, which `send` makes, on any thread; `make` does both. A call takes at most
-    `timeout` seconds. None raises for what the network or the service does. Each thread has its own
-    Session and connection, kept until `close`. UsageError for an endpoint that must not be used.
+    endpoint: str
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+    user_agent: str = "enroll"
+
+
+class Courier:
+    """Makes signed calls, and knows no secret. Safe to use from any thread.
+
+    None raises for what the network or the service does. Each thread has its own Session and
+    connection, kept until `close`. UsageError for an endpoint that must not be used.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        credentials: Credentials,
-        *,
-        timeout: float,
-        ca_bundle: Path | None = None,
-        allow_http: bool = False,
-        user_agent: str = "enroll",
-    ) -> None:
-        self._endpoint = check_endpoint(endpoint, ca_bundle=ca_bundle, allow_http=allow_http)
-        self._credentials = credentials
-        self._secrets = frozenset({credentials.api_secret})
-        self._timeout = timeout
-        self._user_agent = user_agent
+    def __init__(self, way: Way) -> None:
+        self.way = way
         self.clock = ServiceClock()
+        self._endpoint = check_endpoint(
+            way.endpoint, ca_bundle=way.ca_bundle, allow_http=way.allow_http
+        )
+        self._secrets: frozenset[str] = frozenset()
         self._threads = threading.local()
         self._sessions: list[PlainSession] = []
         self._retrying = Retrying(
@@ -133,45 +134,6 @@ class FaceSearch:
             stop=stop_after_attempt(TRIES - 1) | stop_before_delay(TRYING_SECONDS),
             wait=wait_random(0.05, 0.3),
             reraise=True,
-        )
-
-    def use_credentials(self, credentials: Credentials) -> None:
-        """Sign with `credentials` from now on, after a rotation; the clock stays known."""
-        self._credentials = credentials
-        self._secrets |= {credentials.api_secret}
-
-    def expiry(self, *, within: float) -> int:
-        """When a call expires, at the latest, that is signed `within` so many seconds from now:
-        UNIX seconds on the service's clock as it is known now."""
-        return signed_until(clock.time() + self.clock.offset + within, left=self._timeout)
-
-    def make(self, call: Call, photo: Photo | None = None) -> Answer:
-        """Sign a call and make it."""
-        signed = self.sign(call)
-        return signed if isinstance(signed, Answer) else self.send(signed, photo)
-
-    def sign(self, call: Call) -> SignedCall | Answer:
-        """Sign a call; an answer at once if the clocks are too far apart to sign anything."""
-        trouble = self.clock.trouble()
-        if trouble is not None:
-            return trouble
-        account = self._credentials  # once: another thread may change it
-        adds = call.kind is CallKind.ADD
-        offset = self.clock.offset_to_add() if adds else self.clock.offset
-        deadline = clock.monotonic() + self._timeout + LATE_SECONDS
-        issued = clock.time() + offset
-        expires = signed_until(issued, left=self._timeout)
-        signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
-        return SignedCall(
-            kind=call.kind,
-            # No page documents a field for the key: it is inside the signature.
-            fields={"sign": signature, "sign_version": SIGN_VERSION, **call.fields},
-            hidden=(signature, account.api_key),
-            expires=expires,
-            offset=offset,
-            timeout=self._timeout,
-            deadline=deadline,
-            send_as=call.send_as,
         )
 
     def send(self, call: SignedCall, photo: Photo | None = None) -> Answer:
@@ -233,11 +195,16 @@ class FaceSearch:
             broken=broken,
             secrets=(*call.hidden, *self._secrets),
         )
+        self.learn(answer, sent=sent, received=received)
+        return replace(answer, expires=call.expires, elapsed=clock.monotonic() - started)
+
+    def learn(self, answer: Answer, *, sent: float, received: float) -> None:
+        """Learn the service's clock from the answer to a call that lasted from `sent` to
+        `received`, UNIX seconds by ours."""
         # Only what the service itself answered shows its clock; a gateway may have another.
         service_spoke = answer.request_id or answer.payload or answer.code in SERVICE_CODES
         if answer.server_time is not None and service_spoke:
             self.clock.learn(answer.server_time, sent=sent, received=received)
-        return replace(answer, expires=call.expires, elapsed=clock.monotonic() - started)
 
     def _exchange(
         self, request: requests.PreparedRequest, left: float
@@ -268,7 +235,7 @@ class FaceSearch:
         request.url = self._endpoint.url(call.kind)
         request.body = body  # type: ignore[assignment]  # in pieces, for our adapter
         request.headers = {  # type: ignore[assignment]  # our adapter only goes through them
-            "User-Agent": self._user_agent,
+            "User-Agent": self.way.user_agent,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Content-Type": _CONTENT_TYPE,
@@ -298,4 +265,79 @@ class FaceSearch:
         self._threads = threading.local()
 
     def __repr__(self) -> str:
-        return f"FaceSearch({self._endpoint.base!r})"
+        return f"{type(self).__name__}({self._endpoint.base!r})"
+
+
+class FaceSearch(Courier):
+    """An account's view of one endpoint, and the courier that makes its calls.
+
+    `sign` signs a call, which `send` makes, on any thread; `make` does both. A call takes at most
+    `timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        credentials: Credentials,
+        *,
+        timeout: float,
+        ca_bundle: Path | None = None,
+        allow_http: bool = False,
+        user_agent: str = "enroll",
+    ) -> None:
+        super().__init__(Way(endpoint, ca_bundle, allow_http, user_agent))
+        self._credentials = credentials
+        self._secrets = frozenset({credentials.api_secret})
+        self._timeout = timeout
+
+    def use_credentials(self, credentials: Credentials) -> None:
+        """Sign with `credentials` from now on, after a rotation; the clock stays known."""
+        self._credentials = credentials
+        self._secrets |= {credentials.api_secret}
+
+    def expiry(self, *, within: float) -> int:
+        """When a call expires, at the latest, that is signed `within` so many seconds from now:
+        UNIX seconds on the service's clock as it is known now."""
+        return signed_until(clock.time() + self.clock.offset + within, left=self._timeout)
+
+    def make(self, call: Call, photo: Photo | None = None) -> Answer:
+        """Sign a call and make it."""
+        signed = self.sign(call)
+        return signed if isinstance(signed, Answer) else self.send(signed, photo)
+
+    def sign(self, call: Call) -> SignedCall | Answer:
+        """Sign a call; an answer at once if the clocks are too far apart to sign anything."""
+        trouble = self.clock.trouble()
+        if trouble is not None:
+            return trouble
+        account = self._credentials  # once: another thread may change it
+        adds = call.kind is CallKind.ADD
+        offset = self.clock.offset_to_add() if adds else self.clock.offset
+        deadline = clock.monotonic() + self._timeout + LATE_SECONDS
+        issued = clock.time() + offset
+        expires = signed_until(issued, left=self._timeout)
+        signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
+        return SignedCall(
+            kind=call.kind,
+            # No page documents a field for the key: it is inside the signature.
+            fields={"sign": signature, "sign_version": SIGN_VERSION, **call.fields},
+            hidden=(signature, account.api_key),
+            expires=expires,
+            offset=offset,
+            timeout=self._timeout,
+            deadline=deadline,
+            send_as=call.send_as,
+        )
+
+    def judged(self, answer: Answer, *, sent: float, received: float) -> Answer:
+        """An answer that a courier elsewhere has received, without our secrets, of which it knew
+        none; the call lasted at most from `sent` to `received`, UNIX seconds by our clock."""
+        self.learn(answer, sent=sent, received=received)
+        if answer.verdict is Verdict.APPLIED:
+            return answer
+        return replace(
+            answer,
+            message=redact(answer.message, self._secrets),
+            request_id=redact(answer.request_id, self._secrets),
+            raw=redact(answer.raw, self._secrets),
+        )

@@ -188,6 +188,13 @@ def sign(credentials: Credentials, *, issued: int, expires: int, nonce: int) -> 
     return base64.b64encode(digest + raw).decode("ascii")
 
 
+def key_in(signature: str) -> str:
+    """The key that a signature of `sign` names, in plain text; empty where it is none."""
+    raw = base64.b64decode(signature)[hashlib.sha1().digest_size :]  # noqa: S324
+    name, _, key = raw.partition(b"&")[0].partition(b"=")
+    return key.decode() if name == b"a" else ""
+
+
 def fresh_nonce() -> int:
     """A random number for one attempt.
 

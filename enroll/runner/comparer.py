@@ -17,7 +17,7 @@ from functools import partial
 from enroll import clock
 from enroll.errors import EnrollError, ServiceError, ShortageError
 from enroll.facesearch import Call, FoundFace, SignedCall
-from enroll.facesearch.answers import CREDENTIAL_CODES, PHOTO_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES, PHOTO_CODES, OwnCode
 from enroll.ledger import Finding
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
@@ -271,6 +271,8 @@ class Comparer:
         if refused or answer.code in CREDENTIAL_CODES:
             return
         search.tries += 1
+        if answer.code == OwnCode.WORKER_LOST:
+            return  # it says nothing about the service
         if answer.served:
             self._credential_wait.accepted()
         if self._breaker.heard(answer, rejected=False, now=now) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from enroll.errors import LocalError, ShortageError
-from enroll.facesearch.answers import CREDENTIAL_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.ledger import Ledger
 from enroll.model import Answer, Verdict
 from enroll.photos import PhotoStore, reconnect
@@ -64,6 +64,8 @@ class Reachability:
             self.make_room()
             return
         self.shortage.passed()
+        if answer.code == OwnCode.WORKER_LOST:
+            return
         if answer.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
             self.since, self.away, self._unknown = None, False, 0
             return

@@ -342,6 +342,7 @@ class Driver:
             self._stop,
             self._unrecorded,
             tasks.stop,
+            tasks.fault,
             self._unknown_faces.stop,
             self._sender.stop,
             self._comparer.stop,

@@ -14,7 +14,7 @@ from enroll import clock
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import Call, SignedCall
-from enroll.facesearch.answers import CREDENTIAL_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED
 from enroll.limiter.limits import CallEnd, Limiter, Slot
@@ -286,6 +286,8 @@ class Sender:
         self._journal.tally.calls[CallKind.ADD] += 1
         self._journal.tally.refused += refused
         job.tries += not (refused or answer.code in CREDENTIAL_CODES)
+        if answer.code == OwnCode.WORKER_LOST:
+            return  # it says nothing about the service
         if answer.code in CREDENTIAL_CODES:
             return  # it may be made again with others, else it stops the run by itself
         if answer.served:

@@ -59,6 +59,11 @@ class Tasks:
         """How many photos can be read at a time now."""
         return self._engine.readers
 
+    @property
+    def fault(self) -> EnrollError | None:
+        """Why the engine carries out nothing any more."""
+        return self._engine.fault
+
     def read(
         self, paths: Sequence[str], preparation: Preparation, on_end: Callable[[Read], None]
     ) -> None:

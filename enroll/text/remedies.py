@@ -114,6 +114,7 @@ _DOUBTFUL = frozenset(
     {
         "TIMEOUT",
         "CONNECTION_LOST",
+        "WORKER_LOST",
         "NOT_HTTP",
         "BODY_CUT_OFF",
         "BODY_TOO_LARGE",

@@ -1,0 +1,292 @@
+"""What the engine of Dask workers promises beyond the contract of the port, in `test_engine.py`:
+whatever Dask runs again or loses, no call is made twice, and no secret gets to it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archive import Archive, picture
+from facesearch_servers import Peer, Server, answer, answering, form_fields
+from real_command import SECONDS
+
+from enroll.engine import HeldPhoto
+from enroll.engine.address import Local, Scheduler, parse_scheduler
+from enroll.engine.threads import Executors
+from enroll.errors import UsageError
+from enroll.facesearch import Call, FaceSearch, SignedCall
+from enroll.model import Credentials, SendAs, Verdict
+from enroll.photos import open_store
+from enroll.sandbox import Sandbox
+from enroll.settings import DEFAULT_PREPARATION
+from enroll.threads import Threads
+
+pytest.importorskip("distributed")
+
+from distributed import Client, LocalCluster
+
+from enroll.engine import workers as workers_module
+from enroll.engine.cluster import Cluster
+from enroll.engine.dask import DaskEngine
+from enroll.engine.station import Delivery, deliver
+
+KEY, SECRET = "the-key-of-the-account", "the-secret-of-the-account"
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[LocalCluster]:
+    """A scheduler and two workers in this process."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in (1, 2):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    return tmp_path.resolve()
+
+
+def service_of(port: int, *, timeout: float = SECONDS) -> FaceSearch:
+    return FaceSearch(f"http://127.0.0.1:{port}", Credentials(KEY, SECRET), timeout=timeout)
+
+
+@contextmanager
+def engine_of(service: FaceSearch, folder: Path, dask: LocalCluster) -> Iterator[DaskEngine]:
+    executors = Executors(
+        calls=Threads(1), readers=Threads(1), scanner=Threads(1), reading_at_once=2
+    )
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(dask, set_as_default=False))
+        engine = DaskEngine(service, open_store(folder), executors, Cluster(client), calls=2)
+        stack.callback(engine.close)
+        yield engine
+
+
+def signed(service: FaceSearch) -> SignedCall:
+    call = service.sign(
+        Call.add(
+            group_id="g",
+            user_id="u",
+            user_data="",
+            send_as=SendAs.FILE,
+            multi_oriented_detection=False,
+        )
+    )
+    assert isinstance(call, SignedCall)
+    return call
+
+
+def read(engine: DaskEngine, path: Path) -> HeldPhoto:
+    (photo,), _ = engine.read([str(path)], DEFAULT_PREPARATION).result(SECONDS)
+    assert isinstance(photo, HeldPhoto)
+    return photo
+
+
+def lose_holder(engine: DaskEngine, photo: HeldPhoto) -> None:
+    """Have the engine find that the worker is gone which holds a photo."""
+    with engine._state:
+        engine._lose(engine._members[engine._photos[photo.handle].instance])
+
+
+def test_neither_key_nor_secret_gets_into_the_memory_of_the_scheduler(
+    folder: Path, dask: LocalCluster
+) -> None:
+    go_on = threading.Event()
+
+    def behave(peer: Peer) -> None:
+        peer.read_request()
+        go_on.wait(SECONDS)
+        peer.answer()
+
+    with Server(behave) as server:
+        service = service_of(server.port)
+        with engine_of(service, folder, dask) as engine:
+            photo = read(engine, folder / "1.jpg")
+            kept: list[bytes] = []
+            submit = engine._cluster.client.submit
+
+            def submit_and_look(*args: Any, **more: Any) -> Any:
+                kept.append(pickle.dumps(args[1:]))
+                return submit(*args, **more)
+
+            engine._cluster.client.submit = submit_and_look
+            under_way = engine.call(signed(service), photo)
+            while not server.seen.requests:
+                time.sleep(0.01)
+            scheduler = dask.scheduler
+            specs = [pickle.dumps(task.run_spec) for task in scheduler.tasks.values()]
+            topics = [
+                pickle.dumps(list(topic.events)) for topic in scheduler._broker._topics.values()
+            ]
+            stations = [pickle.dumps(one) for one in scheduler.worker_plugins.values()]
+            go_on.set()
+            assert under_way.result(SECONDS).verdict is Verdict.APPLIED
+    signature = form_fields(server.seen.requests[0])["sign"]
+    assert any(signature in one for one in kept)  # what is looked for would be found
+    for held in (*kept, *specs, *topics, *stations):
+        assert KEY.encode() not in held
+        assert SECRET.encode() not in held
+    assert KEY.encode() in base64.b64decode(signature)
+
+
+def test_an_order_that_dask_hands_over_twice_or_to_another_instance_makes_one_call(
+    folder: Path, dask: LocalCluster
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port)
+        with engine_of(service, folder, dask) as engine:
+            photo = read(engine, folder / "1.jpg")
+            handed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+            client = engine._cluster.client
+            submit = client.submit
+
+            def submit_and_keep(*args: Any, **more: Any) -> Any:
+                handed.append((args, more))
+                return submit(*args, **more)
+
+            client.submit = submit_and_keep
+            assert engine.call(signed(service), photo).result(SECONDS).face_token
+            ((args, more),) = handed
+            others = [one for one in engine._members.values() if one.address not in more["workers"]]
+            submit(*args, **more | {"key": "again"}).result(SECONDS)
+            submit(*args, **more | {"key": "elsewhere", "workers": [others[0].address]}).result(
+                SECONDS
+            )
+            assert engine.call(signed(service), photo).result(SECONDS).face_token
+    assert len(server.seen.requests) == 2
+
+
+def test_a_photo_whose_worker_is_lost_is_read_again_and_sent_once(
+    folder: Path, dask: LocalCluster
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port)
+        with engine_of(service, folder, dask) as engine:
+            photo, other = read(engine, folder / "1.jpg"), read(engine, folder / "2.jpg")
+            lose_holder(engine, photo)
+            assert engine.call(signed(service), photo).result(SECONDS).face_token
+            (folder / "2.jpg").write_bytes(picture(3))
+            with engine._state:
+                for member in list(engine._members.values()):
+                    engine._lose(member)
+            changed = engine.call(signed(service), other).result(SECONDS)
+    assert (changed.verdict, changed.code) == (Verdict.FAILED, "WORKER_LOST")
+    (request,) = server.seen.requests
+    assert form_fields(request)["file"] == picture(1)
+
+
+def test_a_call_of_which_nothing_is_heard_is_in_doubt_once_its_signature_has_expired(
+    folder: Path, dask: LocalCluster
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port, timeout=0.5)
+        with engine_of(service, folder, dask) as engine:
+            photo = read(engine, folder / "1.jpg")
+            engine._cluster.client.submit = lambda *_, **__: None  # the task is lost
+            call = signed(service)
+            lost = engine.call(call, photo).result(SECONDS)
+            expired = service.clock.offset + time.time() >= call.expires - 1
+    assert (lost.verdict, lost.code, lost.expires) == (
+        Verdict.UNKNOWN,
+        "WORKER_LOST",
+        call.expires,
+    )
+    assert expired
+    assert not server.seen.requests
+
+
+def test_a_station_refuses_an_order_for_another_instance_and_says_so(
+    folder: Path, dask: LocalCluster
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port, timeout=0.5)
+        with engine_of(service, folder, dask) as engine:
+            photo = read(engine, folder / "1.jpg")
+            submit = engine._cluster.client.submit
+
+            def to_a_former_instance(*args: Any, **more: Any) -> Any:
+                delivery = pickle.loads(args[2])
+                parcel = pickle.dumps(Delivery("a former one", delivery.orders))
+                return submit(deliver, args[1], parcel, **more)
+
+            engine._cluster.client.submit = to_a_former_instance
+            refused = engine.call(signed(service), photo).result(SECONDS)
+    assert (refused.verdict, refused.code) == (Verdict.UNKNOWN, "WORKER_LOST")
+    assert not server.seen.requests
+
+
+def test_workers_of_another_version_are_not_used(
+    folder: Path, dask: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "__version__", "0.9.0")
+    monkeypatch.setattr("enroll.engine.dask.REFUSED_SECONDS", 0.0)
+    with engine_of(service_of(9), folder, dask) as engine:
+        failed = engine.read([str(folder / "1.jpg")], DEFAULT_PREPARATION).exception(SECONDS)
+    assert "No Dask worker can work for this run" in str(failed)
+    assert "and this is 0.9.0" in str(failed)
+    assert engine.fault is failed
+
+
+def test_addresses_that_would_show_photos_or_let_others_in_are_refused() -> None:
+    assert parse_scheduler("local:3") == Local(3)
+    assert isinstance(parse_scheduler("local"), Local)
+    assert parse_scheduler("tls://host:8786") == Scheduler("tls://host:8786", tls=True)
+    assert parse_scheduler("tcp://127.0.0.1:8786") == Scheduler("tcp://127.0.0.1:8786", tls=False)
+    wrong = [
+        *("", "local:", "local:0", "local:-1", "local:1e3", "local:99999", "host:8786", "tls://"),
+        *("tls://host", "http://host:1", "tls://user:pw@host:1", "tls://host:1/x", "tls://[:1"),
+        *("tcp://10.0.0.1:8786", "tcp://host:8786", "ucx://127.0.0.1:1", "tls://host:99999999"),
+    ]
+    for text in wrong:
+        with pytest.raises(UsageError):
+            parse_scheduler(text)
+
+
+def local_workers(process: int) -> list[int]:
+    """The worker processes that a command has started."""
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            if b"local_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_killed_workers_a_stopped_one_and_a_killed_run_add_nobody_twice_and_lose_nobody(
+    tmp_path: Path,
+) -> None:
+    with Sandbox(detect=False, latency=0.05) as box:
+        archive = Archive.new(tmp_path / "killed", box)
+        archive.crowd(30)
+        arguments = [*archive.arguments, "--engine", "dask", "--scheduler", "local:2"]
+
+        def until_calls(process: Any, number: int) -> None:
+            while process.poll() is None and archive.calls() < number:
+                time.sleep(0.002)
+
+        with archive.command.started(*arguments, stdout=None, stderr=None) as process:
+            until_calls(process, 4)
+            first, second = local_workers(process.pid)
+            os.kill(first, signal.SIGKILL)
+            until_calls(process, 10)
+            os.kill(second, signal.SIGSTOP)
+            time.sleep(5.0)  # past the expiry of every call that it has
+            os.kill(second, signal.SIGCONT)
+            until_calls(process, 18)
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+        assert archive.command.run(*arguments).code == 0
+        assert archive.problems() == []
