@@ -31,6 +31,7 @@ import click
 from PIL import Image
 from suite import bucket
 
+from enroll.addresses import LedgerAddress, ledger_named
 from enroll.ledger import read_ledger
 from enroll.model import EventKind, Status
 from enroll.sandbox import Limits, Sandbox
@@ -118,6 +119,8 @@ class Soak:
     """What the environment has to hold for the photos to be read from a bucket; empty where they
     are read from the folder."""
     dask: bool = False
+    ledger: Path = Path("ledger.sqlite")
+    """Its place in the folder, or its address."""
     rows: list[tuple[str, str]] = field(default_factory=list)
     hopeless: set[int] = field(default_factory=set)
 
@@ -176,6 +179,12 @@ class Soak:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
+    def known(self) -> Path:
+        """The ledger, for this process."""
+        if isinstance(self.ledger, LedgerAddress):
+            return self.ledger
+        return self.folder / self.ledger
+
     def done(self) -> bool:
         """Whether every line that can be enrolled is."""
         lines = self.results()
@@ -191,7 +200,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
     """`enroll run` as a process of its own, killed if it is still there in the end."""
     command = [
         *(sys.executable, "-m", "enroll", "run", "staff.csv", "--group-id", LIBRARY),
-        *("--ledger", "ledger.sqlite", "--timeout", str(TIMEOUT)),
+        *("--ledger", str(soak.ledger), "--timeout", str(TIMEOUT)),
         *("--settle-after", str(soak.settle_after), "--max-in-flight", str(IN_FLIGHT)),
         *("--no-progress", "--config", "none.toml"),
         *(("--engine", "dask", "--scheduler", "local:2") if soak.dask else ()),
@@ -295,7 +304,7 @@ def compare(soak: Soak, box: Sandbox) -> dict[str, list[str]]:
             lost.append(f"line {line} is not enrolled in the results: {told}")
         elif of_token.get(told["face_token"]) != soak.face(line):
             differing.append(f"line {line}, results: {told['face_token']}")
-    reader = read_ledger(soak.folder / "ledger.sqlite")
+    reader = read_ledger(soak.known())
     tokens = set()
     for entry in reader.entries([Status.ENROLLED]):
         tokens.add(entry.face_token)
@@ -308,7 +317,7 @@ def compare(soak: Soak, box: Sandbox) -> dict[str, list[str]]:
 
 def events(soak: Soak) -> Counter[EventKind]:
     """How often each kind of event is in the ledger's history."""
-    reader = read_ledger(soak.folder / "ledger.sqlite")
+    reader = read_ledger(soak.known())
     try:
         return Counter(event.kind for event, _ in reader.history())
     finally:
@@ -325,12 +334,15 @@ def soak_once(
     in_bucket: bool,
     say: Callable[[str], None],
     dask: bool = False,
+    database: str = "",
 ) -> Findings:
     """One archive, one library, one seed."""
     chance = random.Random(seed)
     lagging = seed % 2 == 0
     settle_after = SHORT_SETTLE_AFTER if lagging else SETTLE_AFTER
     soak = Soak(folder, chance, settle_after=settle_after, dask=dask)
+    if database:
+        soak.ledger = ledger_named(f"{database}{'&' if '?' in database else '?'}schema=soak{seed}")
     soak.draw(rows)
     began = time.monotonic()
     # Applied at the latest just before --settle-after has passed since the signature's expiry.
@@ -428,6 +440,12 @@ def cells(findings: Findings) -> list[object]:
     show_default=True,
     help="With dask two workers are killed and stopped, too.",
 )
+@click.option(
+    "--database",
+    default="",
+    metavar="postgresql://…",
+    help="Have the ledgers in new schemas of this database.",
+)
 def main(
     rows: int,
     faults: float,
@@ -437,6 +455,7 @@ def main(
     in_bucket: bool,
     keep: Path | None,
     engine: str,
+    database: str,
 ) -> None:
     """Print a line a seed; exit 1 when anything is wrong."""
     base = keep or Path(tempfile.mkdtemp(prefix="enroll-soak-"))
@@ -455,6 +474,7 @@ def main(
                 in_bucket=in_bucket,
                 say=click.echo,
                 dask=engine == "dask",
+                database=database,
             )
             everything.append(findings)
             click.echo(table_line(cells(findings)))

@@ -1,4 +1,5 @@
-"""Addresses of objects in a bucket, which may be given where photos or a manifest are files."""
+"""Addresses that may be given where files are: of objects in a bucket, in place of photos or a
+manifest, and of a database, in place of a ledger's file."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from enroll.visible import ESCAPED_BYTE, path_text
 SCHEMES = ("s3", "gs", "az")
 
 _ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+DATABASES = ("postgresql", "postgres")
 
 _URL = re.compile(rf"({'|'.join(SCHEMES)})://([^/]+)(?:/(.*))?", re.DOTALL)
 
@@ -96,3 +99,28 @@ def parse_url(url: str) -> tuple[str, str, str]:
 def normal_key(key: str) -> str:
     """A key without `.`, `..` and doubled slashes, which a key that is read cannot have."""
     return posixpath.normpath(f"/{key}").lstrip("/") if key else ""
+
+
+class LedgerAddress(PosixPath):
+    """The address of a ledger in a database, as a path: as text it is the address. There is no such
+    file, whatever is asked of it."""
+
+    def __str__(self) -> str:
+        _, _, rest = super().__str__().partition(":/")
+        return f"postgresql://{rest.removeprefix('@')}"
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    def absolute(self) -> LedgerAddress:
+        return self
+
+
+def ledger_named(text: str | os.PathLike[str]) -> Path:
+    """What a user gave as a ledger: the address of one, or the path of its file."""
+    given = os.fspath(text)
+    scheme, mark, rest = given.partition("://")
+    if not (mark and scheme in DATABASES):
+        return Path(given)
+    # A path has no doubled slash: an address without a host gets an empty one.
+    return LedgerAddress(f"postgresql:/{'@' if rest.startswith('/') else ''}{rest}")

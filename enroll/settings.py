@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
@@ -15,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
-from enroll.addresses import is_url
+from enroll.addresses import LedgerAddress, is_url
 from enroll.allowed import (
     LEAST_MEMORY,
     MIN_FACE_ALONE,
@@ -482,6 +483,15 @@ def default_ledger_path(endpoint: str, group_id: str) -> Path:
             "list` shows them), or name the ledger with --ledger FILE."
         )
     return ledgers_folder() / host_of(endpoint) / name
+
+
+def beside(ledger: Path, ending: str) -> Path:
+    """A file that belongs to a ledger, by the end of its name. It is beside the ledger; of one in a
+    database it is below the user's state folder. Raises UsageError without a home folder."""
+    if not isinstance(ledger, LedgerAddress):
+        return ledger.with_name(f"{ledger.name}{ending}")
+    name = blake2b(str(ledger).encode(), digest_size=16).hexdigest()
+    return ledgers_folder() / "postgresql" / f"{name}{ending}"
 
 
 def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | None) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from postgres_server import OF_POSTGRES, postgres_ledger
 from real_command import SECONDS, Command, account_of
 
 from enroll.cli import rehearsal
@@ -28,9 +29,8 @@ from enroll.commands.run import Screen, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.commands.sync import sync_manifest
 from enroll.facesearch import Call, FaceSearch
-from enroll.ledger import Changes, Target, read_ledger
+from enroll.ledger import Changes, Target, ledger_at, read_ledger
 from enroll.ledger.sqlite import SqliteLedger
-from enroll.ledger.store import SqliteStore
 from enroll.model import (
     Credentials,
     Entry,
@@ -222,7 +222,8 @@ class Archive:
 
     @property
     def ledger(self) -> Path:
-        return (self.ledger_folder or self.folder) / "ledger.sqlite"
+        folder = self.ledger_folder or self.folder
+        return postgres_ledger(folder) if OF_POSTGRES else folder / "ledger.sqlite"
 
     @property
     def credentials(self) -> Credentials:
@@ -386,7 +387,8 @@ class Archive:
         reader = read_ledger(self.ledger)
         identity = reader.identity()
         reader.close()
-        ledger = SqliteStore(self.ledger).open(identity)
+        ledger = ledger_at(self.ledger).open(identity)
+        assert isinstance(ledger, SqliteLedger)
         try:
             yield ledger
             ledger.commit()

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from ledger_rows import STAFF, START, enroll, face, photo, row, scanned, sha, token
+from postgres_server import new_schema
 
+from enroll.addresses import ledger_named
 from enroll.errors import LedgerBusyError, LedgerMismatchError
 from enroll.expiry import ClockOffsets, bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import (
@@ -48,7 +50,10 @@ from enroll.model import (
     Surplus,
 )
 
-ADAPTERS: dict[str, Callable[[Path], Path]] = {"sqlite": lambda folder: folder / "ledger.sqlite"}
+ADAPTERS: dict[str, Callable[[Path], Path]] = {
+    "sqlite": lambda folder: folder / "ledger.sqlite",
+    "postgres": lambda folder: ledger_named(new_schema()),
+}
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -76,10 +81,12 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])
 from ledger_rows import STAFF, START, enroll, face, row, scanned
+from postgres_server import new_schema
+from enroll.addresses import ledger_named
 from enroll.ledger import Changes, ledger_at
 from enroll.model import Status
 
-store = ledger_at(Path(sys.argv[1]))
+store = ledger_at(ledger_named(sys.argv[1]))
 
 def wait():
     print("here", flush=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, TypeVar
 
+from enroll.addresses import ledger_named
 from enroll.cli.command import file_settings, option_values
 from enroll.credentials import credentials_are_fixed, credentials_files, read_credentials
 from enroll.errors import UsageError
@@ -247,7 +248,7 @@ def names_of(kind: type[CallSettings], *more: str) -> frozenset[str]:
 def place_of_ledger(values: Mapping[str, Any]) -> Path:
     """Where a library's ledger is or will be. Raises UsageError."""
     if (named := values.get("ledger")) is not None:
-        return Path(named).absolute()
+        return ledger_named(named).absolute()
     if not values.get("group_id"):
         raise UsageError("group_id is needed: the library to enroll into.")
     return default_ledger_path(values.get("endpoint", DEFAULT_ENDPOINT), values["group_id"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Generic, TypeVar
 
+from enroll.addresses import ledger_named
 from enroll.commands.run_closing import Report, results_lookup
 from enroll.commands.run_input import ledger_path, named_library
 from enroll.errors import EnrollError, ExitCode, ManifestError
@@ -236,7 +237,7 @@ def open_ledger(ledger: str | os.PathLike[str]) -> Iterator[LedgerReader]:
     `ledger` is the file's path, or the group_id of a library whose ledger is in the default place.
     Raises `EnrollError` if there is none, or there are several.
     """
-    named = Path(ledger)
+    named = ledger_named(ledger)
     if not named.is_file() and isinstance(ledger, str) and os.sep not in ledger:
         named = find_ledger(ledger=None, endpoint=None, group_id=ledger)
     with closing(read_ledger(named)) as reader:

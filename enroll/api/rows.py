@@ -22,6 +22,7 @@ from enroll.manifest.scan import ANYWHERE
 from enroll.model import is_utf8
 from enroll.ownership import make_folder
 from enroll.photos import LARGEST_FILE
+from enroll.settings import beside
 from enroll.visible import path_text
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def manifest_of(
             with _held(path, wanted, images) as folder_of_photos:
                 yield path, folder_of_photos
         return
-    path = ledger.with_name(f"{ledger.name}.rows.csv")
+    path = beside(ledger, ".rows.csv")
     with _held(path, wanted, images) as folder_of_photos:
         yield path, folder_of_photos
 

@@ -23,6 +23,7 @@ from enroll.cli.parameters import (
     AUTO,
     FILE,
     FILE_OR_OBJECT,
+    LEDGER,
     Delimiter,
     Member,
     Memory,
@@ -108,8 +109,9 @@ endpoint = named_option(
 
 ledger = option(
     "--ledger",
-    type=FILE,
-    help="The ledger's file.  [default: enroll/HOST/GROUP_ID.sqlite in the user's state folder]",
+    type=LEDGER,
+    help="The ledger's file, or postgresql://HOST/DATABASE?schema=NAME.  [default: "
+    "enroll/HOST/GROUP_ID.sqlite in the user's state folder]",
 )
 
 connection = together(
@@ -136,9 +138,9 @@ def _known_library(help_of_endpoint: str) -> Callable[[F], F]:
         config,
         option(
             "--ledger",
-            type=FILE,
-            help="An existing ledger's file.  [default: the library's; without --group-id the "
-            "only one in the user's state folder]",
+            type=LEDGER,
+            help="An existing ledger's file or address.  [default: the library's; without "
+            "--group-id the only one in the user's state folder]",
         ),
         group_id,
         named_option("--endpoint", metavar="URL", help=help_of_endpoint),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from enroll import allowed
-from enroll.addresses import is_address, is_url, path_of
+from enroll.addresses import LedgerAddress, is_address, is_url, ledger_named, path_of
 from enroll.allowed import (
     LEAST_MEMORY,
     RANGES,
@@ -34,12 +34,15 @@ AUTO = "auto"
 class File(click.Path):
     """A file's name, no longer than file names may be."""
 
-    def __init__(self, *, stdio: bool = False, objects: bool = False) -> None:
+    def __init__(
+        self, *, stdio: bool = False, objects: bool = False, databases: bool = False
+    ) -> None:
         """With `stdio`, `-` means standard input or output. With `objects` it may be an address in
-        a bucket."""
+        a bucket, with `databases` that of a ledger in a database."""
         super().__init__(path_type=Path)
         self._stdio = stdio
         self._objects = objects
+        self._databases = databases
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "-" and not self._stdio:
@@ -50,6 +53,12 @@ class File(click.Path):
             return path_of(value)
         if is_url(str(value)):
             self.fail(f"{value} is in a bucket, and this has to be a file here.", param, ctx)
+        if self._databases and is_address(str(value)):
+            if isinstance(address := ledger_named(value), LedgerAddress):
+                return address
+            self.fail(
+                f"{value} is no ledger: write postgresql://HOST/DATABASE?schema=NAME.", param, ctx
+            )
         path = Path(str(super().convert(value, param, ctx)))
         if wrong := wrong_path(path):
             self.fail(wrong, param, ctx)
@@ -59,6 +68,8 @@ class File(click.Path):
 FILE = File()
 
 FILE_OR_OBJECT = File(objects=True)
+
+LEDGER = File(databases=True)
 
 
 class Member(click.Choice[E]):

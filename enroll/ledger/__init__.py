@@ -7,8 +7,11 @@ imports SQLAlchemy before a ledger is used, so that `enroll --help` is quick.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
+from enroll.addresses import LedgerAddress
+from enroll.errors import UsageError
 from enroll.ledger.blocklist import WITHHELD, BlockList
 from enroll.ledger.diff_records import (
     Diagnosis,
@@ -134,7 +137,19 @@ __all__ = [
 
 
 def ledger_at(name: Path) -> LedgerStore:
-    """The ledger that --ledger names. The adapter is chosen here, and nowhere else."""
+    """The ledger that --ledger names. The adapter is chosen here, and nowhere else.
+
+    Raises UsageError for an address that is none, or where the package for it is missing.
+    """
+    if isinstance(name, LedgerAddress):
+        if find_spec("psycopg") is None:
+            raise UsageError(
+                "A ledger in PostgreSQL needs the package psycopg: run `pip install "
+                "'enroll[postgres]'`."
+            )
+        from enroll.ledger.postgres import PostgresStore
+
+        return PostgresStore(name)
     from enroll.ledger.store import SqliteStore
 
     return SqliteStore(name)

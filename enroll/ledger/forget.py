@@ -8,6 +8,7 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,11 +195,7 @@ class SqliteForgetting:
 
     def wipe(self, user_ids: Sequence[str]) -> None:
         self._connection.commit()
-        # At once, and not only when the file is rewritten: a kill may come between.
-        self._beyond("PRAGMA secure_delete=ON")
-        # For each face SQLite would go through all events; they are deleted before it.
-        self._beyond("PRAGMA foreign_keys=OFF")
-        try:
+        with self._deleting():
             for start in range(0, len(user_ids), PEOPLE_AT_ONCE):
                 self._wipe(listed(user_ids[start : start + PEOPLE_AT_ONCE]))
             # Photos that were read for rows that were never recorded: they may be theirs.
@@ -206,6 +203,16 @@ class SqliteForgetting:
             # Packed, it may hold rows of theirs.
             SqliteScanCache(self._connection).drop()
             self._connection.commit()
+
+    @contextmanager
+    def _deleting(self) -> Iterator[None]:
+        """How much is deleted for good, outside of a transaction when it begins and ends."""
+        # At once, and not only when the file is rewritten: a kill may come between.
+        self._beyond("PRAGMA secure_delete=ON")
+        # For each face SQLite would go through all events; they are deleted before it.
+        self._beyond("PRAGMA foreign_keys=OFF")
+        try:
+            yield
         finally:
             self._connection.rollback()
             self._beyond("PRAGMA foreign_keys=ON")
@@ -264,6 +271,18 @@ class SqliteForgetting:
 
     def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
         self._connection.commit()
+        self._rewrite()
+        known = read_block_list(self._connection)
+        self._connection.execute(
+            update(s.forgotten)
+            .where(s.forgotten.c.digest == bindparam("whose"))
+            .values(wiped_at=at),
+            [{"whose": known.digest(user_id)} for user_id in user_ids],
+        )
+        self._connection.commit()
+
+    def _rewrite(self) -> None:
+        """Leave no byte of what was deleted. Not within a transaction. Raises LocalError."""
         try:
             # Removes what ordinary deletes and updates, also earlier ones, have left in the file.
             self._beyond("VACUUM")
@@ -280,14 +299,6 @@ class SqliteForgetting:
                 "emptied, and what was deleted can still be read in its bytes. End that program, "
                 "then run the same command again."
             )
-        known = read_block_list(self._connection)
-        self._connection.execute(
-            update(s.forgotten)
-            .where(s.forgotten.c.digest == bindparam("whose"))
-            .values(wiped_at=at),
-            [{"whose": known.digest(user_id)} for user_id in user_ids],
-        )
-        self._connection.commit()
 
 
 @dataclass(frozen=True, slots=True)

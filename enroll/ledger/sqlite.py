@@ -256,16 +256,14 @@ class SqliteLedger(SqliteReader):
         self._flush()
         with self._taking_back():
             if self._run is not None:
-                self._connection.execute(
-                    _ALIVE,
-                    {
-                        "number": self._run,
-                        "at": alive_at,
-                        "least": self._offsets.least,
-                        "most": self._offsets.most,
-                        "how": self._pace,
-                    },
-                )
+                alive = {
+                    "number": self._run,
+                    "at": alive_at,
+                    "least": self._offsets.least,
+                    "most": self._offsets.most,
+                    "how": self._pace,
+                }
+                self._sign(alive)
             if self._library:
                 self._connection.execute(update(s.library).values(**self._library))
             self._connection.commit()
@@ -273,6 +271,10 @@ class SqliteLedger(SqliteReader):
         self._written.clear()
         if self._file is not None:
             self._file.check(self._connection)
+
+    def _sign(self, alive: dict[str, Any]) -> None:
+        """Write the run's sign of life into the open transaction."""
+        self._connection.execute(ALIVE, alive)
 
     def remember_ceiling(self, ceiling: int) -> None:
         self._library["ceiling"] = ceiling
@@ -394,7 +396,7 @@ _FACES_OF = (
 )
 
 
-_ALIVE = (
+ALIVE = (
     update(s.run)
     .where(s.run.c.run == bindparam("number"))
     .values(

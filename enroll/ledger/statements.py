@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
-    Compiled,
     Connection,
     Row,
     Select,
@@ -52,9 +51,11 @@ class Bulk:
 
     def __init__(self, statement: Insert | PlainInsert) -> None:
         compiled = statement.compile(dialect=s.DIALECTS["sqlite"])
-        self._statement = statement
-        self._values = attrgetter(*(compiled.positiontup or ()))
-        self._parts = {"sqlite": _around_values(compiled)}
+        names = compiled.positiontup or ()
+        self.statement = statement
+        self._values = attrgetter(*names)
+        self._tuple = f"({', '.join('?' * len(names))})"
+        self._before, _, self._after = str(compiled).partition(f"VALUES {self._tuple}")
 
     def insert(self, connection: Connection, records: Iterable[Any]) -> None:
         """Insert records whose attributes bear the columns' names; a StrEnum is its text."""
@@ -62,28 +63,24 @@ class Bulk:
 
     def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
         """Insert them all; nothing for none."""
-        done, count, dialect = 0, LONGEST, connection.dialect.name
+        if (insert_into := OTHERS.get(connection.dialect.name)) is not None:
+            insert_into(connection, self.statement, parameters)
+            return
+        done, count = 0, LONGEST
         while done < len(parameters):
             while count > len(parameters) - done:
                 count //= 2
             values = tuple(chain.from_iterable(parameters[done : done + count]))
-            connection.exec_driver_sql(self._sql(dialect, count), values)
+            connection.exec_driver_sql(self._sql(count), values)
             done += count
 
     @cache  # noqa: B019  # statements live as long as the process
-    def _sql(self, dialect: str, count: int) -> str:
-        if dialect not in self._parts:
-            compiled = self._statement.compile(dialect=s.DIALECTS[dialect])
-            self._parts[dialect] = _around_values(compiled)
-        before, one, after = self._parts[dialect]
-        return f"{before}{', '.join([one] * count)}{after}"
+    def _sql(self, count: int) -> str:
+        return f"{self._before}VALUES {', '.join([self._tuple] * count)}{self._after}"
 
 
-def _around_values(compiled: Compiled) -> tuple[str, str, str]:
-    """An INSERT up to its values, those of a row, and what comes after them."""
-    before, values, rest = str(compiled).partition("VALUES ")
-    one, end, after = rest.partition(")")  # none of the parameters has one
-    return before + values, one + end, after
+OTHERS: dict[str, Callable[[Connection, PlainInsert, Sequence[tuple[Any, ...]]], None]] = {}
+"""How other databases than SQLite insert many tuples, by name: an adapter adds its own."""
 
 
 class TextsOf(GenericFunction[str]):

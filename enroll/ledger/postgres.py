@@ -1,0 +1,313 @@
+"""The PostgreSQL adapter of the ledger port: a schema that is made, recognised, held and opened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import psycopg
+from sqlalchemy import func, insert, select
+
+from enroll.addresses import LedgerAddress
+from enroll.errors import EnrollError, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
+from enroll.ledger import schema as s
+from enroll.ledger.audit import SqliteAudit
+from enroll.ledger.forget import LOG_SECONDS, SqliteForgetting
+from enroll.ledger.postgres_connection import Server, Session, connected, first_line
+from enroll.ledger.postgres_sql import TRIGGERS
+from enroll.ledger.queries import SqliteReader
+from enroll.ledger.records import LibraryIdentity, check_library
+from enroll.ledger.sqlite import ALIVE, SqliteLedger
+from enroll.ledger.store import empty_ledger
+from enroll.settings import beside
+
+R = TypeVar("R", bound=SqliteReader)
+
+
+class PostgresStore:
+    """The schema that an address names, whether it is there yet or not; see
+    `enroll.ledger.LedgerStore` for the contract."""
+
+    def __init__(self, path: LedgerAddress) -> None:
+        self._path = path
+        self._server = Server.of(str(path))
+        self._held: PostgresHold | None = None
+
+    def exists(self) -> bool:
+        with connected(self._server) as session:
+            return _version_of(session) is not None
+
+    def check(self) -> None:
+        with connected(self._server) as session:
+            self._check(session)
+
+    def _check(self, session: Session) -> None:
+        version = _version_of(session)
+        if version is None:
+            raise LedgerMismatchError(
+                f"There is no ledger at {self._path}. Check --ledger and --group-id; the first "
+                "`enroll run` of a library creates its ledger."
+            )
+        if version > s.SCHEMA_VERSION:
+            raise LedgerMismatchError(
+                f"The ledger {self._path} was written by a newer version of enroll (schema "
+                f"{version}; this one knows schemas up to {s.SCHEMA_VERSION}), and was not "
+                "changed. Use that version, or a newer one."
+            )
+
+    def hold(self) -> PostgresHold:
+        self._held = PostgresHold(self._path, connected(self._server))
+        return self._held
+
+    def holder(self) -> str | None:
+        try:
+            with connected(self._server) as session:
+                return session.holder()
+        except LocalError:
+            return None
+
+    def open(self, identity: LibraryIdentity, *, began_empty: bool = False) -> PostgresLedger:
+        """In the session that holds it, if this does: what it has sent is committed or lost before
+        another can hold the ledger."""
+        held = self._held is not None and not self._held.is_closed
+        session = self._held.session if held and self._held else connected(self._server)
+        try:
+            if _version_of(session) is None:
+                _create(session, identity, began_empty=began_empty)
+            self._check(session)
+            ledger = PostgresLedger(session, keep=held)
+            check_library(self._path, ledger.identity(), identity)
+        except EnrollError:
+            if not held:
+                session.close()
+            raise
+        return ledger
+
+    def read(self) -> PostgresReader:
+        return self._opened(PostgresReader)
+
+    def audit(self) -> PostgresAudit:
+        return self._opened(PostgresAudit)
+
+    def _opened(self, kind: Callable[[Session], R]) -> R:
+        session = connected(self._server, reads=True)
+        try:
+            self._check(session)
+            return kind(session)
+        except EnrollError:
+            session.close()
+            raise
+
+    def scratch(self, identity: LibraryIdentity) -> SqliteLedger:
+        if not self.exists():
+            return empty_ledger(identity)
+        return self._opened(lambda session: PostgresLedger(session, keep=False))
+
+
+class PostgresHold(AbstractContextManager["PostgresHold"]):
+    """Holds a ledger for this process until closed; see `enroll.ledger.LedgerHold`.
+
+    The server drops the lock with the session, and not before a commit that is under way.
+    """
+
+    def __init__(self, path: LedgerAddress, session: Session) -> None:
+        self.session = session
+        self.is_closed = False
+        if not session.try_lock():
+            holder = session.holder() or ""
+            session.close()
+            raise LedgerBusyError(
+                f"Another run holds the ledger {path}{holder}. Wait until it ends, or watch it "
+                "with `enroll status --watch`."
+            )
+        if session.is_exposed:
+            logging.getLogger("enroll").warning(
+                "%s",
+                f"The connection to {path} is not safe from whoever is between: the server's "
+                "certificate is not checked. Use sslmode=verify-full.",
+                extra={"event": "ledger_exposed", "fields": {}},
+            )
+        self._memory = _Memory(path)
+        self.last_run = _OF_ANOTHER_PLACE if _was_moved(session) else self._memory.last_run
+
+    def remember_run(self, at: int) -> None:
+        self.last_run = at
+        self._memory.write(last_run=at, caught_up=self._memory.caught_up)
+        if "enroll_ledger" in self.session.tables():
+            self.session.connection.exec_driver_sql(_REMEMBER_PLACE)
+            self.session.connection.commit()
+
+    @property
+    def caught_up(self) -> bool:
+        return self._memory.caught_up == self.last_run != 0
+
+    def mark_caught_up(self) -> None:
+        self._memory.write(last_run=self.last_run, caught_up=self.last_run)
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.session.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_OF_ANOTHER_PLACE = -1
+"""When a run began that no ledger has: it is not known what was written last at the other place."""
+
+
+class _Memory:
+    """What this machine remembers of a ledger: which run it has seen there last. Without a home
+    folder it remembers nothing."""
+
+    def __init__(self, path: LedgerAddress) -> None:
+        self._ledger = path
+        try:
+            said = json.loads(beside(path, ".json").read_text(encoding="utf-8"))
+        except (UsageError, OSError, ValueError):
+            said = {}
+        self.last_run = int(said.get("last_run", 0))
+        self.caught_up = int(said.get("caught_up", 0))
+
+    def write(self, *, last_run: int, caught_up: int) -> None:
+        self.last_run, self.caught_up = last_run, caught_up
+        about = {"last_run": last_run, "caught_up": caught_up}
+        with suppress(UsageError, OSError):
+            path = beside(self._ledger, ".json")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            written = path.with_suffix(f".{os.getpid()}")
+            written.write_text(json.dumps(about), encoding="utf-8")
+            written.replace(path)
+
+
+class PostgresReader(SqliteReader):
+    """What can be asked of it. It sees one state of the ledger as long as it is open."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.connection)
+        self._session = session
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class PostgresAudit(SqliteAudit):
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.connection)
+        self._session = session
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class PostgresLedger(SqliteLedger):
+    """The driver's side; see `enroll.ledger.Ledger` for the contract."""
+
+    def __init__(self, session: Session, *, keep: bool) -> None:
+        """`keep` the session when it is closed: whoever holds the ledger closes that."""
+        self._session = session
+        self._keep = keep
+        super().__init__(session.connection, None)
+        self._forgetting = PostgresForgetting(session)
+
+    def _sign(self, alive: dict[str, Any]) -> None:
+        """Only while no later run has begun: the lock of this session keeps every other out, and
+        this is checked all the same."""
+        newest = select(func.max(s.run.c.run)).scalar_subquery()
+        signed = self._connection.execute(ALIVE.where(s.run.c.run == newest), alive)
+        if signed.rowcount != 1:
+            raise LocalError(
+                f"Another run has begun in the ledger {self._session.server}, so this one stops. "
+                "What it did since its last commit is in its results only."
+            )
+
+    def close(self) -> None:
+        if self._keep:
+            with suppress(LocalError):  # the session may be lost
+                self._connection.rollback()
+        else:
+            self._session.close()
+
+
+class PostgresForgetting(SqliteForgetting):
+    """Rows are deleted, and tables written without them. What the server keeps elsewhere, in its
+    write-ahead log, its replicas and backups, is not ours to change."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.connection, None)
+        self._session = session
+
+    @contextmanager
+    def _deleting(self) -> Iterator[None]:
+        yield
+
+    def _rewrite(self) -> None:
+        try:
+            self._session.beyond(f"SET lock_timeout = '{LOG_SECONDS}s'")
+            for table in s.metadata.tables:
+                self._session.beyond(f'VACUUM (FULL) "{table}"')
+        except psycopg.Error as error:
+            raise LocalError(
+                f"The ledger {self._session.server} cannot be rewritten: {first_line(error)}. What "
+                "was deleted from it may still be in the server's files: end other programs that "
+                "read it, then run the same command again."
+            ) from error
+
+
+def _version_of(session: Session) -> int | None:
+    """The version of the ledger's tables in the schema; None if there are none."""
+    tables = session.tables()
+    if not tables:
+        return None
+    if "enroll_ledger" not in tables:
+        raise LedgerMismatchError(
+            f"The schema {session.server.schema} of {session.server} holds other tables than a "
+            "ledger's; nothing in it was changed. Correct --ledger: it names a ledger, or a schema "
+            "that is empty or does not exist yet, in which `enroll run` creates one."
+        )
+    return int(session.scalar("SELECT version FROM enroll_ledger"))
+
+
+def _create(session: Session, identity: LibraryIdentity, *, began_empty: bool) -> None:
+    """Make a whole ledger in one transaction: a kill leaves none or all of it."""
+    connection = session.connection
+    session.make_schema()
+    s.create_tables(connection, s.metadata)
+    for statement in TRIGGERS:
+        connection.exec_driver_sql(statement)
+    library = {**asdict(identity), "photo_root": "", "photo_root_named": False}
+    connection.execute(insert(s.library).values(only=1, began_empty=began_empty, **library))
+    connection.exec_driver_sql(
+        "CREATE TABLE enroll_ledger (version BIGINT NOT NULL, place TEXT NOT NULL)"
+    )
+    connection.exec_driver_sql(
+        f"INSERT INTO enroll_ledger SELECT %s, {_PLACE}",  # our own
+        (s.SCHEMA_VERSION,),
+    )
+    connection.commit()
+
+
+_PLACE = """
+concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
+    left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), 'enroll_ledger'::regclass::oid)
+"""
+"""Where a ledger is: the server, its timeline, and the table's number. All three stay as long as
+the server runs. Restoring a backup changes one of them, unless its files are copied as they are."""
+
+_REMEMBER_PLACE = f"UPDATE enroll_ledger SET place = {_PLACE}"  # noqa: S608  # our own
+_IS_ELSEWHERE = f"SELECT place <> {_PLACE} FROM enroll_ledger"  # noqa: S608  # our own
+
+
+def _was_moved(session: Session) -> bool:
+    """Whether the ledger is there and was written elsewhere: it was restored from a backup, perhaps
+    an old one, or a standby took over, which may lack what was committed last."""
+    if "enroll_ledger" not in session.tables():
+        return False
+    moved = session.scalar(_IS_ELSEWHERE)
+    session.connection.rollback()
+    return bool(moved)

@@ -1,0 +1,331 @@
+"""Sessions of a PostgreSQL server: to which one an address leads, and what is asked of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.abc import Buffer
+from psycopg.conninfo import make_conninfo
+from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import StrDumperUnknown, TextLoader
+from sqlalchemy import Connection, ExceptionContext, NullPool, create_engine, event, exc
+
+from enroll import clock
+from enroll.errors import LocalError, UsageError
+from enroll.ledger.postgres_sql import DIALECT, MARK, restored, stored
+from enroll.ledger.records import LOOPBACK
+
+_PARAMETERS = frozenset(
+    {"host", "hostaddr", "port", "dbname", "user", "service", "passfile", "sslmode", "sslrootcert"}
+    | {"sslcert", "sslkey", "sslcrl", "sslcrldir", "sslsni", "ssl_min_protocol_version"}
+    | {"gssencmode", "krbsrvname", "channel_binding", "require_auth", "target_session_attrs"}
+    | {"connect_timeout"}
+)
+"""What an address may say besides, as libpq names it. Nothing here is a secret."""
+
+_SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+_LONGEST_NAME = 63
+"""Bytes of an application_name: NAMEDATALEN - 1."""
+
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "client_encoding": "UTF8",
+}
+"""A server that went away is noticed in half a minute, also by one who only waits for it."""
+
+
+class _TextDumper(StrDumperUnknown):
+    def dump(self, obj: str) -> Buffer | None:
+        if "\0" in obj or MARK in obj:
+            obj = stored(obj)
+        return super().dump(obj)
+
+
+class _TextLoader(TextLoader):
+    def load(self, data: Buffer) -> bytes | str:
+        text = super().load(data)
+        return restored(text) if isinstance(text, str) and MARK in text else text
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A schema of a database: `parameters` are libpq's, without any secret."""
+
+    shown: str
+    schema: str
+    parameters: Mapping[str, str]
+
+    @classmethod
+    def of(cls, text: str) -> Server:
+        """Read an address. Raises UsageError."""
+        parts = urlsplit(text)
+        given = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if parts.password is not None or "password" in given or "sslpassword" in given:
+            raise UsageError(
+                "--ledger must not hold a password, which others could see in the list of "
+                "processes. Put it into the file ~/.pgpass, or name another file with PGPASSFILE."
+            )
+        schema = given.pop("schema", "")
+        if not _SCHEMA.fullmatch(schema):
+            raise UsageError(
+                "--ledger must end with the schema for the ledger's tables: "
+                "postgresql://HOST/DATABASE?schema=NAME. A name has small letters, digits and "
+                "underscores, and does not begin with a digit or pg_."
+            )
+        if unknown := sorted(given.keys() - _PARAMETERS):
+            raise UsageError(
+                f"--ledger has {', '.join(unknown)}, which no address of a ledger has. Correct it; "
+                "what libpq reads from the environment needs not be there."
+            )
+        host, port = _host_and_port(parts.netloc)
+        named = {
+            "host": unquote(host),
+            "port": port,
+            "user": unquote(parts.username or ""),
+            "dbname": unquote(parts.path.lstrip("/")),
+        }
+        return cls(text, schema, {key: value for key, value in named.items() if value} | given)
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+def _host_and_port(netloc: str) -> tuple[str, str]:
+    address = netloc.rpartition("@")[2]
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        return host.strip("[]"), port
+    return address.strip("[]"), ""
+
+
+_SETTINGS = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "jit": "off",
+    "idle_in_transaction_session_timeout": "0",
+    "statement_timeout": "0",
+    "lock_timeout": "60000",
+}
+"""Statements look for some rows at a time by an index, as they do in SQLite. Left to itself, the
+planner would read whole tables for each, as nothing is known of temporary tables."""
+
+
+class Session:
+    """A session of a server, with the ledger's schema as its own. It is never connected again: with
+    it, its lock and temporary tables are gone."""
+
+    def __init__(self, server: Server, *, reads: bool) -> None:
+        self.server = server
+        self._raw = _connect(server)
+        if reads:
+            self._raw.isolation_level = IsolationLevel.REPEATABLE_READ
+        self.connection = _engine(self._raw, shown=server.shown)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it."""
+        with suppress(LocalError):  # it may be lost
+            self.connection.close()
+        self.connection.engine.dispose()
+        self._raw.close()
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether the server is elsewhere, and might be another than the one that is meant."""
+        info = self._raw.info
+        here = info.host.startswith(("/", "@")) or info.host in LOOPBACK
+        return not here and info.get_parameters().get("sslmode") != "verify-full"
+
+    def scalar(self, statement: str, *values: object) -> Any:
+        """The first value that a statement in PostgreSQL's own words gives."""
+        return self.connection.exec_driver_sql(statement, values).scalar()
+
+    def beyond(self, statement: str) -> None:
+        """Execute outside of a transaction."""
+        self.connection.commit()
+        self._raw.autocommit = True
+        try:
+            self._raw.execute(statement)
+        finally:
+            self._raw.autocommit = False
+
+    def tables(self) -> frozenset[str]:
+        """The tables in the schema; none where there is no schema."""
+        found = self.connection.exec_driver_sql(
+            "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %s",
+            (self.server.schema,),
+        )
+        tables = frozenset(found.scalars())
+        self.connection.rollback()
+        return tables
+
+    def make_schema(self) -> None:
+        """Create the schema if it is missing."""
+        wanted = "SELECT true FROM pg_catalog.pg_namespace WHERE nspname = %s"
+        if not self.scalar(wanted, self.server.schema):
+            self.connection.exec_driver_sql(f'CREATE SCHEMA "{self.server.schema}"')
+
+    def try_lock(self) -> bool:
+        """Take the schema's lock for as long as this session is there, if nobody has it."""
+        taken = self.scalar("SELECT pg_try_advisory_lock(%s)", self._key())
+        self.connection.commit()
+        return bool(taken)
+
+    def holder(self) -> str | None:
+        """Who has the lock, in words that may be none; None where nobody has it."""
+        unsigned = self._key() % 2**64
+        found = self.connection.exec_driver_sql(
+            _HOLDER, (unsigned >> 32, unsigned & 0xFFFFFFFF)
+        ).first()
+        self.connection.rollback()
+        if found is None:
+            return None
+        program, pid, since, *host = (found.application_name or "").split(" ", 3) + [""] * 3
+        if program != "enroll":
+            return ""
+        return f": process {pid} on {''.join(host).strip()}, since {since.replace('_', ' ')}"
+
+    def _key(self) -> int:
+        """The number of the schema's lock in its database."""
+        digest = blake2b(f"enroll {self.server.schema}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True)
+
+
+_HOLDER = """
+SELECT application_name FROM pg_catalog.pg_locks
+LEFT JOIN pg_catalog.pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND classid::bigint = %s
+AND objid::bigint = %s
+AND pg_locks.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+"""
+
+
+class _Connection(psycopg.Connection[Any]):
+    """One that can be rolled back after it was lost: the server has done so."""
+
+    def rollback(self) -> None:
+        if not self.closed:
+            super().rollback()
+
+
+def _connect(server: Server) -> psycopg.Connection:
+    wanted = {**_DEFAULTS, **server.parameters, "application_name": _application_name()}
+    try:
+        raw = _Connection.connect(make_conninfo("", **wanted))
+    except psycopg.Error as error:
+        raise LocalError(
+            f"The ledger {server} cannot be reached: {first_line(error)}. Check --ledger, the "
+            "server and the password file, then run the same command again."
+        ) from error
+    raw.adapters.register_dumper(int, Int8Dumper)  # else statements are prepared for each size
+    raw.adapters.register_dumper(str, _TextDumper)
+    for kind in ("text", "varchar"):
+        raw.adapters.register_loader(kind, _TextLoader)
+    try:
+        _check(raw, server)
+        settings = {"search_path": server.schema, **_SETTINGS}
+        if raw.info.server_version >= 140000:
+            settings["idle_session_timeout"] = "0"
+        raw.execute(
+            "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[]) "
+            "AS wanted (name, setting)",
+            (list(settings), list(settings.values())),
+        )
+        raw.commit()
+    except psycopg.Error as error:
+        raw.close()
+        raise LocalError(f"The ledger {server} cannot be used: {first_line(error)}.") from error
+    except UsageError:
+        raw.close()
+        raise
+    return raw
+
+
+def _check(raw: psycopg.Connection, server: Server) -> None:
+    """Raise UsageError for a session that cannot keep a promise."""
+    (found,) = raw.execute(
+        "SELECT pg_backend_pid(), current_setting('synchronous_commit'), current_setting('fsync'), "
+        "pg_is_in_recovery(), current_setting('server_encoding')"
+    ).fetchall()
+    pid, commits, syncs, follows, encoding = found
+    if pid != raw.info.backend_pid:
+        raise UsageError(
+            f"{server} leads to a pooler, in which a session may lose its lock and its temporary "
+            "tables. Name the server itself with --ledger."
+        )
+    if commits == "off" or syncs == "off":
+        name = "fsync" if syncs == "off" else "synchronous_commit"
+        raise UsageError(
+            f"The server of {server} has {name}=off, so that a power failure takes what was "
+            "committed, and people could be added twice. Set it to on for this database or role."
+        )
+    if follows:
+        raise UsageError(f"{server} leads to a standby, which cannot be written. Name the primary.")
+    if encoding != "UTF8":
+        raise UsageError(
+            f"The database of {server} is encoded in {encoding}, in which not every text can be "
+            "kept. Create one with the encoding UTF8."
+        )
+
+
+def _application_name() -> str:
+    """Who this is, for whoever finds the lock held."""
+    since = datetime.fromtimestamp(clock.time(), UTC).strftime("%Y-%m-%d_%H:%M:%S_UTC")
+    name = f"enroll {os.getpid()} {since} {socket.gethostname()}"
+    return name.encode("ascii", "replace")[:_LONGEST_NAME].decode()
+
+
+def _engine(raw: psycopg.Connection, *, shown: str) -> Connection:
+    engine = create_engine(
+        f"{DIALECT}://",
+        creator=lambda: raw,
+        poolclass=NullPool,
+        pool_reset_on_return=None,  # it is closed
+        use_native_hstore=False,
+    )
+
+    @event.listens_for(engine, "handle_error")
+    def translate(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        # Or SQLAlchemy would connect again, without the lock and temporary tables.
+        context.is_disconnect = False
+        if isinstance(error, exc.DBAPIError):
+            raise LocalError(
+                f"The ledger {shown} cannot be used: {first_line(error.orig)}. Nothing that it "
+                "recorded is lost; see to the server or the connection to it, then run the same "
+                "command again."
+            ) from error
+
+    return engine.connect()
+
+
+def first_line(error: BaseException | None) -> str:
+    """What a server or libpq says, without its context."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def connected(server: Server, *, reads: bool = False) -> Session:
+    """A new session; one that `reads` sees one state of the ledger until it commits."""
+    return Session(server, reads=reads)
