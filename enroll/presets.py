@@ -217,17 +217,20 @@ def _settings(
     path: Path, text: bytes, known: Mapping[str, Source], *, named: bool
 ) -> dict[str, Any]:
     try:
-        read = tomllib.loads(text.decode())
+        read = tomllib.loads(text.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The settings file {path} is not valid TOML: {error}.") from error
     values = {name.replace("-", "_"): value for name, value in read.items()}
+    if len(values) < len(read):
+        twice = sorted(name for name in read if "-" in name and name.replace("-", "_") in read)
+        raise UsageError(f"{path} sets {twice[0]} twice, with - and with _. Remove one of them.")
     for name, value in values.items():
-        _refuse_setting(path, name, known, named=named)
         if isinstance(value, dict) and name not in TABLE_OPTIONS:
             raise UsageError(
                 f"{path} has a section [{name}]; settings are written without sections, one on a "
                 "line."
             )
+        _refuse_setting(path, name, known, named=named)
     return {
         name: _below(path.parent, value) if name in PATH_OPTIONS else value
         for name, value in values.items()

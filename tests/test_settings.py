@@ -62,6 +62,8 @@ def test_a_path_in_the_file_is_relative_to_the_file(
     monkeypatch.setenv("HOME", "/home/ada")
     assert settings_of('ledger = "a/b.sqlite"', tmp_path)["ledger"] == str(tmp_path / "a/b.sqlite")
     assert settings_of('ledger = "/a/b.sqlite"', tmp_path)["ledger"] == "/a/b.sqlite"
+    by_notepad = '\ufeffledger = "/a/b.sqlite"\r\n'
+    assert settings_of(by_notepad, tmp_path)["ledger"] == "/a/b.sqlite"
     assert settings_of('ledger = "~/b.sqlite"', tmp_path)["ledger"] == "/home/ada/b.sqlite"
 
 
@@ -78,6 +80,8 @@ def test_a_path_in_the_file_is_relative_to_the_file(
         ("max_in_fligth = 3", "not an option of enroll. Did you mean max_in_flight?"),
         ("zebra = 3", "sets zebra, which is not an option of enroll."),
         ('[endpoint]\nurl = "x"', "has a section [endpoint]"),
+        ("[run]\nrate = 5", "has a section [run]"),
+        ("max_side = 2000\nmax-side = 3000", "sets max-side twice"),
         ("group_id = ", "is not valid TOML"),
         ("group_id = 'caf\\ud800'", "is not valid TOML"),
     ],
