@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,8 @@ def _folder() -> Path:
 @cache
 def _server() -> str:
     initdb, postgres = _program("initdb"), _program("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("no PostgreSQL server is installed")
+    if initdb is None or postgres is None or find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL or psycopg is not installed")
     folder, as_root = _folder(), os.getuid() == 0
     if as_root:
         os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
