@@ -30,6 +30,9 @@ T = TypeVar("T")
 CONNECT_SECONDS = 15.0
 """How long a scheduler may take to answer when the run begins."""
 
+ANSWER_SECONDS = 30.0
+"""The longest that anything asked of it can take, which has shorter bounds of its own."""
+
 RESTARTS = 5
 """How often a worker process on this machine is started again after it was lost."""
 
@@ -53,8 +56,8 @@ class Cluster:
         return bool(self.client.status == "closed")
 
     def ask(self, question: Coroutine[Any, Any, T]) -> T:
-        """What the client answers; it is asked in its own event loop."""
-        return asyncio.run_coroutine_threadsafe(question, self._loop).result()
+        """What the client answers; it is asked in its own event loop. Raises TimeoutError."""
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result(ANSWER_SECONDS)
 
     def begin(self, question: Coroutine[Any, Any, object]) -> None:
         """The same, without waiting for it."""

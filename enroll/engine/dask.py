@@ -187,8 +187,9 @@ class DaskEngine:
                 return
             self._reading[reading.number] = reading
             member = min(
-                (one for one in self._members.values() if not one.full),
-                key=lambda one: (one.reading / one.told.readers, one.held),
+                self._members.values(),
+                # The run asks for no more while all are full, but what was lost is read again.
+                key=lambda one: (one.full, one.reading / one.told.readers, one.held),
                 default=None,
             )
             if member is None:
@@ -350,6 +351,15 @@ class DaskEngine:
     # The thread that hands orders over, and keeps deadlines whatever Dask does
 
     def _serve(self) -> None:
+        try:
+            self._hand_over_and_check()
+        except BaseException as error:  # noqa: BLE001  # a bug: whoever waits gets it
+            with self._state:
+                self._forsake(error)
+        with suppress(Exception):  # the client is closed
+            self._cluster.client.unsubscribe_topic(station_name(self._posting.run))
+
+    def _hand_over_and_check(self) -> None:
         check_at, pause = 0.0, threading.Event()
         while True:
             with self._state:
@@ -370,8 +380,6 @@ class DaskEngine:
                 if now >= check_at:
                     check_at = now + TICK_SECONDS
                     self._check(now)
-        with suppress(Exception):  # the client is closed
-            self._cluster.client.unsubscribe_topic(station_name(self._posting.run))
 
     def _pack(self) -> list[Parcel]:
         parcels = []
@@ -455,10 +463,19 @@ class DaskEngine:
         self._fault = fault
         for calling in [one for one in self._calling.values() if one.left_at is None]:
             self._order_call(calling)  # which says so
+        self._give_up_reading(fault)
+
+    def _forsake(self, error: BaseException) -> None:
+        """Nothing is watched any more."""
+        for calling in list(self._calling.values()):
+            self._end_call(calling, error)
+        self._give_up_reading(error)
+
+    def _give_up_reading(self, error: BaseException) -> None:
         readings, self._homeless = list(self._reading.values()), []
         self._reading.clear()
         for reading in readings:
-            reading.on_end(Outcome(error=fault))
+            reading.on_end(Outcome(error=error))
 
     # Who works for the run; in the client's event loop
 
