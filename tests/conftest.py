@@ -42,8 +42,8 @@ LONG = (
     *("few_files", "kill_points", "performance", "soak"),
     *("crash", "photo_hostile", "waiting_runs", "local_trouble"),
     *("year", "signals", "limit_found", "privacy"),
-    *("sync_ends", "scheduled_runs", "reconcile", "docs"),
-    *("photo_template", "report_browser", "plan_sizes", "sync_crash"),
+    *("sync_ends", "scheduled_runs", "reconcile", "engine_dask"),
+    *("docs", "photo_template", "report_browser", "plan_sizes", "sync_crash"),
 )
 """What takes longest, or waits for most, comes first where several workers run the tests, and each
 of these begins with others of them: else all would wait for one in the end."""
