@@ -159,11 +159,21 @@ def test_a_ledger_that_was_put_back_lacks_the_last_run_until_one_is_remembered(n
         assert ledger.has_run(hold.last_run)
 
 
+def sampled(name: Path) -> str:
+    """The user ids that the planner's statistics hold."""
+    statement = "SELECT histogram_bounds::text FROM pg_stats WHERE schemaname = %s AND attname = %s"
+    schema = Server.of(str(name)).schema
+    ((found,),) = other_session(name, f"{statement} AND tablename = 'face'", schema, "user_id")
+    return str(found)
+
+
 def test_whoever_is_forgotten_leaves_no_row_though_somebody_reads(name: Path) -> None:
     store = ledger_at(name)
     with closing(store.open(STAFF)) as ledger:
         run = ledger.start_run(START)
-        ledger_rows.enroll(ledger, 1, 2)
+        ledger_rows.enroll(ledger, 1, 2, 3)
+        other_session(name, "ANALYZE face")
+        assert sampled(name) == "{u1,u2,u3}"
         ledger.forgetting.block(["u1"], at=5, run=run)
         ledger.commit()
         ledger.forgetting.wipe(["u1"])
@@ -173,6 +183,7 @@ def test_whoever_is_forgotten_leaves_no_row_though_somebody_reads(name: Path) ->
                 ledger.forgetting.scrub(["u1"], at=6)
         ledger.forgetting.scrub(["u1"], at=6)
         assert ledger.forgetting.unfinished() == 0
+    assert sampled(name) == "{u2,u3}"
 
 
 # Runs

@@ -250,7 +250,8 @@ class PostgresForgetting(SqliteForgetting):
         try:
             self._session.beyond(f"SET lock_timeout = '{LOG_SECONDS}s'")
             for table in s.metadata.tables:
-                self._session.beyond(f'VACUUM (FULL) "{table}"')
+                # The planner's statistics hold texts of some rows.
+                self._session.beyond(f'VACUUM (FULL, ANALYZE) "{table}"')
         except psycopg.Error as error:
             raise LocalError(
                 f"The ledger {self._session.server} cannot be rewritten: {first_line(error)}. What "
