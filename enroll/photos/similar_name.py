@@ -8,6 +8,7 @@ from itertools import islice
 from threading import Lock
 from unicodedata import is_normalized, normalize
 
+from enroll.errors import ShortageError
 from enroll.resources import retry_on_shortage
 from enroll.visible import as_seen, find_invisible
 
@@ -90,6 +91,8 @@ class Listings:
     def _list(self, folder: str) -> dict[str, str]:
         try:
             found = retry_on_shortage(lambda: self._names_in(folder, self._left))
+        except ShortageError:
+            raise
         except Exception:  # noqa: BLE001  # whatever it is, the message just says less
             return {}
         return {folded(name): name for name in found}
