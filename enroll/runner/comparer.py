@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from enroll import clock
-from enroll.errors import EnrollError, ServiceError, ShortageError
+from enroll.errors import EnrollError, ServiceError
 from enroll.facesearch import Call, FoundFace, SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES, PHOTO_CODES, OwnCode
 from enroll.ledger import Finding
-from enroll.limiter.limits import CallEnd, Limiter, Slot
+from enroll.limiter.limits import Limiter
 from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
 from enroll.runner.health import Breaker, CredentialWait, Reachability
 from enroll.runner.job import Job, Work
 from enroll.runner.journal import Journal
 from enroll.runner.sender import back_off, over_and_over, stopped_by
-from enroll.runner.tasks import Tasks
+from enroll.runner.tasks import Calls, Later, Tasks
 from enroll.session.account import Connection
 from enroll.session.library_faces import SEARCH_LIMIT, found_faces
 from enroll.session.resemblance import NOT_COMPARED, SAME_SCORE, before_adding, why_held
@@ -78,14 +78,14 @@ class Comparer:
         self._connection = connection
         self._service = connection.service
         self._journal = journal
-        self._tasks = tasks
+        self._calls = Calls(tasks, limiter, reach, service_time=self._service_time)
         self._limiter = limiter
         self._reach = reach
         self._credential_wait = credential_wait
         self._ready: list[tuple[int, int, _Search]] = []  # by line; what is repeated comes first
-        self._waiting: list[tuple[float, int, _Search]] = []
+        self._waiting: Later[_Search] = Later()
         self._order = itertools.count()
-        self._in_flight: dict[_Search, Slot] = {}
+        self._in_flight: set[_Search] = set()
         self._answered: list[tuple[_Search, Credentials, Answer]] = []
         self._not_seen: set[Job] = set()  # between their search and the answer to their `add`
         self._content: dict[Job, bytes] = {}  # of the photos under way, whoever else has them
@@ -110,8 +110,8 @@ class Comparer:
     @property
     def bytes_ahead(self) -> int:
         """Bytes of the photos of jobs that wait for their search."""
-        alone = (search for _, _, search in (*self._ready, *self._waiting))
-        ahead = itertools.chain(alone, *self._same.values())
+        ready = (search for _, _, search in self._ready)
+        ahead = itertools.chain(ready, self._waiting, *self._same.values())
         return sum(search.job.photo.size for search in ahead)
 
     @property
@@ -142,7 +142,7 @@ class Comparer:
 
     def due_at(self) -> float | None:
         """When the next search may be made that waits for a time (monotonic seconds)."""
-        moments = [self._waiting[0][0] if self._waiting else None]
+        moments = [self._waiting.due_at()]
         if self._ready and not self._in_flight:
             moments += [self._breaker.due_at(), self._credential_wait.due_at()]
         return min((moment for moment in moments if moment is not None), default=None)
@@ -167,8 +167,8 @@ class Comparer:
 
     def send(self, now: float, *, reading: int) -> None:
         """Make as many searches as there are slots for; `reading` photos are being read."""
-        while self._waiting and self._waiting[0][0] <= now:
-            self._put(heapq.heappop(self._waiting)[2])
+        for _, search in self._waiting.due(now):
+            self._put(search)
         while self._may_send(now, reading):
             search = heapq.heappop(self._ready)[2]
             used = self._connection.credentials
@@ -176,14 +176,11 @@ class Comparer:
             if isinstance(call, Answer):
                 self._answered.append((search, used, call))
                 continue
-            self._in_flight[search] = slot = self._limiter.sent(now)
-            try:
-                self._tasks.call(call, search.job.photo, partial(self._arrived, search, used))
-            except ShortageError as error:  # no thread took it: it leaves when one is free
-                del self._in_flight[search]
+            self._in_flight.add(search)
+            arrived = partial(self._arrived, search, used)
+            if not self._calls.send(call, search.job.photo, arrived, now=now):
+                self._in_flight.remove(search)  # it leaves when a thread is free
                 self._put(search)
-                self._reach.shortage.met(str(error), now)
-                self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
             self._not_seen.add(search.job)
 
@@ -211,10 +208,11 @@ class Comparer:
         return self._service.sign(call)
 
     def _arrived(self, search: _Search, used: Credentials, answer: Answer) -> None:
-        slot = self._in_flight.pop(search)
-        service_time = clock.time() + self._service.clock.offset
-        self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
+        self._in_flight.remove(search)
         self._answered.append((search, used, answer))
+
+    def _service_time(self) -> float:
+        return clock.time() + self._service.clock.offset
 
     def hear_all(self) -> list[Job]:
         """Judge the answers received so far. Returns the jobs to go on with: those that are
@@ -248,8 +246,7 @@ class Comparer:
             answer.verdict is Verdict.UNKNOWN and search.tries < self._work.policy.attempts
         ):
             search.setbacks += 1
-            due_at = now + back_off(search.setbacks)
-            heapq.heappush(self._waiting, (due_at, next(self._order), search))
+            self._waiting.put(now + back_off(search.setbacks), search)
             return False
         if answer.code in PHOTO_CODES:  # the `add` will be refused, too, and says why
             search.job.compared = True

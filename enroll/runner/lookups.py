@@ -5,8 +5,6 @@ Each is repeated until its answer proves something (`enroll.session.retry.RUN`).
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,16 +12,16 @@ from functools import partial
 
 from enroll import clock
 from enroll.engine import HeldPhoto, Read
-from enroll.errors import ServiceError, ShortageError
+from enroll.errors import ServiceError
 from enroll.facesearch import LIST_PAGE, Call, SignedCall
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
-from enroll.limiter.limits import CallEnd, Limiter, Slot
+from enroll.limiter.limits import Limiter
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Verdict, same_face
 from enroll.runner.health import Reachability
 from enroll.runner.job import Work
 from enroll.runner.journal import Journal
 from enroll.runner.sender import stopped_by
-from enroll.runner.tasks import Tasks
+from enroll.runner.tasks import Calls, Later, Tasks
 from enroll.session.account import Connection
 from enroll.session.library_faces import SEARCH_LIMIT, SEARCH_THRESHOLD
 from enroll.session.retry import NO_SLOT, RUN, RetryPolicy
@@ -74,6 +72,7 @@ class Lookups:
         self._service = connection.service
         self._journal = journal
         self._tasks = tasks
+        self._calls = Calls(tasks, limiter, reach, service_time=self.service_time)
         self._limiter = limiter
         self._reach = reach
         # Whatever was sent once can be searched with.
@@ -85,8 +84,7 @@ class Lookups:
         """What the service said to stop the run."""
         self._ready: deque[Lookup] = deque()
         self._to_read: deque[tuple[FaceRecord, Lookup]] = deque()
-        self._put_off: list[tuple[float, int, Lookup]] = []
-        self._order = itertools.count()
+        self._put_off: Later[Lookup] = Later()
 
     def service_time(self) -> float:
         """What time it is on the service's clock, at the earliest, in UNIX seconds."""
@@ -94,7 +92,7 @@ class Lookups:
 
     def due_at(self) -> float | None:
         """When the next failed call is to be repeated (monotonic seconds)."""
-        return self._put_off[0][0] if self._put_off else None
+        return self._put_off.due_at()
 
     @property
     def ready(self) -> int:
@@ -127,8 +125,7 @@ class Lookups:
     def work(self) -> None:
         """Read what is to be read, and make as many calls as there are slots for."""
         now = clock.monotonic()
-        while self._put_off and self._put_off[0][0] <= now:
-            lookup = heapq.heappop(self._put_off)[2]
+        for _, lookup in self._put_off.due(now):
             if lookup.face is None:
                 self._ready.append(lookup)
             else:
@@ -146,14 +143,9 @@ class Lookups:
                 self._judge(lookup, used, call)
                 continue
             lookup.sent_at, lookup.service_time = now, self.service_time()
-            slot = self._limiter.sent(now)
-            try:
-                answered = partial(self._answered, lookup, slot, used)
-                self._tasks.call(call, lookup.photo, answered)
-            except ShortageError as error:  # no thread took it: it leaves when one is free
-                self._ready.appendleft(lookup)
-                self._reach.shortage.met(str(error), now)
-                self._limiter.release(slot, now, CallEnd.BLOCKED)
+            answered = partial(self._answered, lookup, used)
+            if not self._calls.send(call, lookup.photo, answered, now=now):
+                self._ready.appendleft(lookup)  # it leaves when a thread is free
                 return
             self.in_flight += 1
 
@@ -189,10 +181,8 @@ class Lookups:
             )
         return self._service.sign(call)
 
-    def _answered(self, lookup: Lookup, slot: Slot, used: Credentials, answer: Answer) -> None:
+    def _answered(self, lookup: Lookup, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1
-        now = clock.monotonic()
-        self._limiter.answered(slot, answer, now=now, service_time=self.service_time())
         self._judge(lookup, used, answer)
 
     def _judge(self, lookup: Lookup, used: Credentials, answer: Answer) -> None:
@@ -214,7 +204,7 @@ class Lookups:
             lookup.photo = None
             self._photos -= 1
         if after is not None:
-            heapq.heappush(self._put_off, (now + after, next(self._order), lookup))
+            self._put_off.put(now + after, lookup)
         elif answer.code in _STOPPING or 300 <= answer.http_status < 400:
             self.stop = self.stop or stopped_by(answer, used)  # and what was asked stays open
         else:

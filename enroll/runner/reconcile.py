@@ -7,8 +7,6 @@ is looked for by `search` with its own photo, beside a calibration.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +32,7 @@ from enroll.runner.reconcile_rules import (
     LookAgain,
     Undecided,
 )
+from enroll.runner.tasks import Later
 from enroll.runner.transitions import STRANGER
 from enroll.session.library_faces import (
     NO_FACE_FOUND,
@@ -90,8 +89,7 @@ class Reconciler:
             found=self._list_calibrated,
             given_up=self._list_not_calibrated,
         )
-        self._waiting: list[tuple[float, int, Doubt]] = []
-        self._order = itertools.count()
+        self._waiting: Later[Doubt] = Later()
         self._open: dict[int, Doubt] = {}
         self._for_list_calibration: list[_Due] = []
         self._for_listing: list[_Due] = []
@@ -118,7 +116,7 @@ class Reconciler:
 
     def due_at(self) -> float | None:
         """When something is to be done even if no task ends (monotonic seconds)."""
-        moments = [self._waiting[0][0] if self._waiting else None]
+        moments = [self._waiting.due_at()]
         moments += [self._calibrator.due_at, self._list_calibrator.due_at]
         moments.append(self._lookups.due_at())
         return min((moment for moment in moments if moment is not None), default=None)
@@ -127,8 +125,7 @@ class Reconciler:
         """Do what is due. `idle` says that nothing else of the run is under way, so that no
         further success will come to serve as calibration."""
         now = clock.monotonic()
-        while self._waiting and self._waiting[0][0] <= now:
-            at, _, doubt = heapq.heappop(self._waiting)
+        for at, doubt in self._waiting.due(now):
             early = self._opens(doubt) - self._lookups.service_time()
             if early > 0:  # a clock was set since this was computed
                 self._later(doubt, early)
@@ -157,7 +154,7 @@ class Reconciler:
         )
 
     def _later(self, doubt: Doubt, after: float) -> None:
-        heapq.heappush(self._waiting, (clock.monotonic() + after, next(self._order), doubt))
+        self._waiting.put(clock.monotonic() + after, doubt)
 
     def _look(self, due: _Due) -> None:
         """Look for a face: in a listing that is new enough, else by search."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections import Counter, deque
 from dataclasses import replace
@@ -11,13 +10,13 @@ from functools import partial
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import clock
-from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
+from enroll.errors import EnrollError, LocalError, ServiceError
 from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import Call, SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED
-from enroll.limiter.limits import CallEnd, Limiter, Slot
+from enroll.limiter.limits import Limiter
 from enroll.model import (
     Answer,
     CallKind,
@@ -30,7 +29,7 @@ from enroll.runner import transitions
 from enroll.runner.health import Breaker, CredentialWait, Reachability
 from enroll.runner.job import Job, Work
 from enroll.runner.journal import Journal
-from enroll.runner.tasks import Tasks
+from enroll.runner.tasks import Calls, Later, Tasks
 from enroll.runner.transitions import Again, Step, Stop
 from enroll.session.account import Connection
 from enroll.settings import CodeRule
@@ -69,18 +68,17 @@ class Sender:
         self._connection = connection
         self._service = connection.service
         self._journal = journal
-        self._tasks = tasks
+        self._calls = Calls(tasks, limiter, reach, service_time=self._service_time)
         self._limiter = limiter
         self._reach = reach
         self._credential_wait = credential_wait
         self._ready: deque[Job] = deque()
         self._arming: list[Job] = []
         self._armed: deque[Job] = deque()
-        self._in_flight: dict[Job, Slot] = {}
+        self._in_flight: dict[Job, None] = {}  # in the order in which they left
         self._answered: list[tuple[Job, Answer]] = []
         self._urgent = False
-        self._waiting: list[tuple[float, int, Job]] = []
-        self._order = itertools.count()
+        self._waiting: Later[Job] = Later()
         self._breaker = Breaker()
         self._kept: Counter[str] = Counter()
         self.stop: ServiceError | None = None
@@ -101,8 +99,7 @@ class Sender:
     @property
     def bytes_ahead(self) -> int:
         """Bytes of the photos of jobs that have not left."""
-        waiting = (job for _, _, job in self._waiting)
-        ahead = itertools.chain(self._ready, self._arming, self._armed, waiting)
+        ahead = itertools.chain(self._ready, self._arming, self._armed, self._waiting)
         return sum(job.photo.size for job in ahead)
 
     @property
@@ -133,7 +130,7 @@ class Sender:
 
     def due_at(self) -> float | None:
         """When the next job may go on that waits for a time (monotonic seconds)."""
-        moments = [self._waiting[0][0] if self._waiting else None]
+        moments = [self._waiting.due_at()]
         if self._armed and not self._in_flight:
             moments += [self._breaker.due_at(), self._credential_wait.due_at()]
         return min((moment for moment in moments if moment is not None), default=None)
@@ -180,8 +177,7 @@ class Sender:
     def send(self, now: float) -> None:
         """Send as many calls as there are slots for, as long as the last sign of life is recent:
         handing out many calls takes a while if a thread is started for each."""
-        while self._waiting and self._waiting[0][0] <= now:
-            self._ready.append(heapq.heappop(self._waiting)[2])
+        self._ready.extend(job for _, job in self._waiting.due(now))
         while self.may_send(now) and self._journal.alive(clock.monotonic()):
             job = self._armed.popleft()
             job.credentials = self._connection.credentials
@@ -198,14 +194,10 @@ class Sender:
                 self._arming.append(job)
                 continue
             job.expires = call.expires
-            self._in_flight[job] = slot = self._limiter.sent(now)
-            try:
-                self._tasks.call(call, job.photo, partial(self._arrived, job))
-            except ShortageError as error:  # no thread took it: it leaves when one is free
-                del self._in_flight[job]
+            self._in_flight[job] = None
+            if not self._calls.send(call, job.photo, partial(self._arrived, job), now=now):
+                del self._in_flight[job]  # it leaves when a thread is free
                 self._armed.appendleft(job)
-                self._reach.shortage.met(str(error), now)
-                self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
 
     def _signed(self, face: FaceRecord) -> SignedCall | Answer:
@@ -219,11 +211,12 @@ class Sender:
         return self._service.sign(call)
 
     def _arrived(self, job: Job, answer: Answer) -> None:
-        """Free the slot of a call that has ended; `hear_all` records what its answer means."""
-        slot = self._in_flight.pop(job)
-        service_time = clock.time() + self._service.clock.offset
-        self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
+        """A call has ended; `hear_all` records what its answer means."""
+        del self._in_flight[job]
         self._hear_later(job, answer)
+
+    def _service_time(self) -> float:
+        return clock.time() + self._service.clock.offset
 
     def _hear_later(self, job: Job, answer: Answer) -> None:
         self._answered.append((job, answer))
@@ -311,7 +304,7 @@ class Sender:
         elif isinstance(step, Again):
             job.setbacks += 1
             due_at = now + back_off(job.setbacks)
-            heapq.heappush(self._waiting, (due_at, next(self._order), job))
+            self._waiting.put(due_at, job)
 
     def _keep_raw(self, answer: Answer) -> None:
         """Keep the first few answers that are not documented, for `enroll status`."""

@@ -1,19 +1,24 @@
-"""Tasks that run on other threads; the loop takes their results on its own."""
+"""Tasks that run on other threads; the loop takes their results on its own. Calls are tasks that
+take a slot of the limiter; what has to wait for a time is in `Later`.
+"""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from enroll import clock
 from enroll.engine import Engine, HeldPhoto, Read
 from enroll.errors import EnrollError, ShortageError
 from enroll.facesearch import SignedCall
+from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer
 from enroll.runner.health import Reachability
 from enroll.settings import Preparation
@@ -153,3 +158,73 @@ class Tasks:
             task = self._put_off.popleft()[1]
             if task.again is not None:
                 self._watch(task.again(), task.on_end, again=task.again)
+
+
+class Calls:
+    """Signed calls. Each takes its slot when it leaves and gives it back when it has ended."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        limiter: Limiter,
+        reach: Reachability,
+        *,
+        service_time: Callable[[], float],
+    ) -> None:
+        """`service_time` is the time on the service's clock, in UNIX seconds."""
+        self._tasks = tasks
+        self._limiter = limiter
+        self._reach = reach
+        self._service_time = service_time
+
+    def send(
+        self,
+        call: SignedCall,
+        photo: HeldPhoto | None,
+        on_answer: Callable[[Answer], None],
+        *,
+        now: float,
+    ) -> bool:
+        """Have a call made; `on_answer` gets its answer. False where no thread took it: it has not
+        left, and has no slot."""
+        slot = self._limiter.sent(now)
+        try:
+            self._tasks.call(call, photo, partial(self._ended, slot, on_answer))
+        except ShortageError as error:
+            self._reach.shortage.met(str(error), now)
+            self._limiter.release(slot, now, CallEnd.BLOCKED)
+            return False
+        return True
+
+    def _ended(self, slot: Slot, on_answer: Callable[[Answer], None], answer: Answer) -> None:
+        service_time = self._service_time()
+        self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
+        on_answer(answer)
+
+
+class Later(Generic[T]):
+    """What goes on at a time (monotonic seconds), the earliest first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, T]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __iter__(self) -> Iterator[T]:
+        return (one for _, _, one in self._heap)
+
+    def put(self, at: float, one: T) -> None:
+        """Have it wait until then."""
+        heapq.heappush(self._heap, (at, next(self._order), one))
+
+    def due_at(self) -> float | None:
+        """When the first may go on; None where nothing waits."""
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> Iterator[tuple[float, T]]:
+        """Take out what may go on, with its time."""
+        while self._heap and self._heap[0][0] <= now:
+            at, _, one = heapq.heappop(self._heap)
+            yield at, one
