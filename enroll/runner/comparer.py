@@ -49,11 +49,13 @@ _SAME_PHOTO_SCORE = 100.0
 @dataclass(slots=True, eq=False)
 class _Search:
     """A job's search. `tries` counts the answers, `setbacks` the times that it had to be put off;
+    `left_at` is when it left last (monotonic seconds);
     `same_photo` is a face with the same photo that was enrolled meanwhile."""
 
     job: Job
     tries: int = 0
     setbacks: int = 0
+    left_at: float = 0.0
     same_photo: list[FoundFace] = field(default_factory=list)
 
 
@@ -176,6 +178,7 @@ class Comparer:
             if isinstance(call, Answer):
                 self._answered.append((search, used, call))
                 continue
+            search.left_at = now
             self._in_flight.add(search)
             arrived = partial(self._arrived, search, used)
             if not self._calls.send(call, search.job.photo, arrived, now=now):
@@ -232,7 +235,7 @@ class Comparer:
         now = clock.monotonic()
         self._count(search, answer, now)
         if self._connection.refresh_credentials(answer, used):
-            self._credential_wait.accepted()
+            self._credential_wait.renewed()
             self._put(search)
             return False
         if answer.verdict in NO_SLOT or self._credential_wait.refused(answer, now):
@@ -271,7 +274,7 @@ class Comparer:
         if answer.code == OwnCode.WORKER_LOST:
             return  # it says nothing about the service
         if answer.served:
-            self._credential_wait.accepted()
+            self._credential_wait.accepted(search.left_at)
         if self._breaker.heard(answer, rejected=False, now=now) is not None:
             self.stop = self.stop or over_and_over(answer)
 

@@ -175,8 +175,14 @@ class CredentialWait:
         self._next = now + CREDENTIAL_SECONDS
         return now - self._since < self._grace
 
-    def accepted(self) -> None:
-        """A signature was accepted, or there are other credentials: calls may leave."""
+    def accepted(self, left_at: float) -> None:
+        """A signature was accepted of a call that left then (monotonic seconds): others may leave,
+        unless it was on its way already when the first was refused."""
+        if self._since is not None and left_at >= self._since:
+            self._since = None
+
+    def renewed(self) -> None:
+        """There are other credentials: calls may leave."""
         self._since = None
 
     def may_send(self, in_flight: int, now: float) -> bool:

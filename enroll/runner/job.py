@@ -69,7 +69,8 @@ class Job:
     `seen` is None until the photo is read, and again while the job waits for its person or for a
     look at the library: many of them may wait, and a photo is soon read again. `face` is set by the
     planner. `tries` counts this run's answers, `setbacks` the times that a call had to be put off.
-    `credentials` signed the last call, and `expires` is when that signature expires;
+    `credentials` signed the last call, which left at `left_at` (monotonic seconds), and `expires`
+    is when that signature expires;
     `previous_expires` is the expiry of the last attempt before it that ended in doubt.
     `compared` is whether the library has been searched for people who look like it, and `findings`
     are what that has found of a face that is added all the same.
@@ -81,6 +82,7 @@ class Job:
     tries: int = 0
     setbacks: int = 0
     credentials: Credentials | None = None
+    left_at: float = 0.0
     expires: float = 0.0
     previous_expires: float | None = None
     compared: bool = False

@@ -193,7 +193,7 @@ class Sender:
                 job.face = self._journal.renew_intent(job.face, expires=expires)
                 self._arming.append(job)
                 continue
-            job.expires = call.expires
+            job.expires, job.left_at = call.expires, now
             self._in_flight[job] = None
             if not self._calls.send(call, job.photo, partial(self._arrived, job), now=now):
                 del self._in_flight[job]  # it leaves when a thread is free
@@ -264,7 +264,7 @@ class Sender:
         )
         if isinstance(step, Stop):
             if self._connection.refresh_credentials(answer, job.credentials):
-                self._credential_wait.accepted()
+                self._credential_wait.renewed()
                 step = Again(step.face, refused=True)
             elif self._credential_wait.refused(answer, now):
                 step = Again(step.face, refused=True)
@@ -284,7 +284,7 @@ class Sender:
         if answer.code in CREDENTIAL_CODES:
             return  # it may be made again with others, else it stops the run by itself
         if answer.served:
-            self._credential_wait.accepted()
+            self._credential_wait.accepted(job.left_at)
             self._journal.tally.calls_took.add(answer.elapsed)
             if answer.time_used is not None:
                 self._journal.tally.service_took.add(answer.time_used / 1000)
