@@ -94,10 +94,10 @@ class ForgetSettings(SessionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """The outcome: the `people`, of whom the ledger had `chosen` faces, those not completely
-    forgotten in `left` with the reason, and `gone` deleted faces; `in_all` also counts those that
-    earlier, interrupted commands deleted. Nothing was done unless it was `agreed` to. `run` is the
-    command's number in the ledger."""
+    """The outcome: the `people`, the number of their faces in the ledger (`chosen`), those not
+    completely forgotten in `left` with the reason, and `gone` deleted faces; `in_all` also counts
+    those that earlier, interrupted commands deleted. Nothing was done unless it was `agreed` to.
+    `run` is the command's number in the ledger."""
 
     stop: ClassVar[EnrollError | None] = None
 

@@ -22,7 +22,7 @@ MISSING_EXTRA = (
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """So many worker processes on this machine."""
+    """Worker processes on this machine, as many as `workers`."""
 
     workers: int
 

@@ -133,7 +133,7 @@ class DaskEngine:
         with self._state:
             if self._fault is not None:
                 return 1
-            return sum(one.told.readers for one in self._members.values() if not one.full)
+            return sum(one.introduction.readers for one in self._members.values() if not one.full)
 
     @property
     def fault(self) -> EnrollError | None:
@@ -189,13 +189,17 @@ class DaskEngine:
             member = min(
                 self._members.values(),
                 # The run asks for no more while all are full, but what was lost is read again.
-                key=lambda one: (one.full, one.reading / one.told.readers, one.held),
+                key=lambda one: (one.full, one.reading / one.introduction.readers, one.held),
                 default=None,
             )
             if member is None:
                 self._homeless.append(reading)
                 return
-            reading.instance, reading.accepted, reading.unseen = member.told.instance, False, 0
+            reading.instance, reading.accepted, reading.unseen = (
+                member.introduction.instance,
+                False,
+                0,
+            )
             member.reading += 1
             member.queue.append(reading)
             self._state.notify()
@@ -397,7 +401,7 @@ class DaskEngine:
         member = parcel.member
         dropped, member.dropped = member.dropped, []
         delivery = Delivery(
-            member.told.instance, [order_for(one, member) for one in parcel.orders], dropped
+            member.introduction.instance, [order_for(one, member) for one in parcel.orders], dropped
         )
         with suppress(Exception):  # a client that is closed; what is lost with it is seen later
             parcel.task = self._cluster.client.submit(
@@ -433,7 +437,7 @@ class DaskEngine:
         left = []
         for parcel in self._parcels:
             status, member = parcel.task.status, parcel.member
-            if status == "pending" and self._members.get(member.told.instance) is member:
+            if status == "pending" and self._members.get(member.introduction.instance) is member:
                 left.append(parcel)
                 continue
             with suppress(Exception):  # the client is closed
@@ -502,36 +506,43 @@ class DaskEngine:
             self._looking = False
 
     def _introduced(self, address: str, introduced: Introduced, now: float) -> None:
-        told = introduced.told
-        member = self._members.get(told.instance)
+        introduction = introduced.introduction
+        member = self._members.get(introduction.instance)
         if member is None:
             for before in [one for one in self._members.values() if one.address == address]:
                 self._lose(before)  # it was started again
-            member = Member(address, told, introduced.monotonic_offset, introduced.wall_offset, now)
-            self._members[told.instance] = member
+            member = Member(
+                address, introduction, introduced.monotonic_offset, introduced.wall_offset, now
+            )
+            self._members[introduction.instance] = member
             homeless, self._homeless = self._homeless, []
             for reading in homeless:
                 self._order_reading(reading)
         # The quicker the answer, the higher and the truer is the offset.
         offset = max(member.monotonic_offset, introduced.monotonic_offset)
         member.monotonic_offset, member.wall_offset = offset, introduced.wall_offset
-        member.told, member.seen_at = told, now
+        member.introduction, member.seen_at = introduction, now
         for reading in [one for one in self._reading.values() if one.accepted]:
-            if reading.instance == told.instance and reading.number not in told.reading:
+            if (
+                reading.instance == introduction.instance
+                and reading.number not in introduction.reading
+            ):
                 reading.unseen += 1
                 if reading.unseen > UNSEEN:
                     self._read_elsewhere(reading)
 
     def _lose(self, member: Member) -> None:
         """A worker is gone. What was not handed over to it goes elsewhere."""
-        del self._members[member.told.instance]
+        del self._members[member.introduction.instance]
         self._workers.doubt(member.address)
         _LOGGER.warning("The Dask worker at %s was lost.", member.address)
         queue, member.queue = member.queue, []
         for order in queue:
             if isinstance(order, Calling):
                 self._order_call(order)
-        lost = [one for one in self._reading.values() if one.instance == member.told.instance]
+        lost = [
+            one for one in self._reading.values() if one.instance == member.introduction.instance
+        ]
         for reading in lost:
             if reading in queue:  # it was not begun, so it is not the reason
                 reading.lost -= 1

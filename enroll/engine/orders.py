@@ -23,7 +23,7 @@ class Member:
     last gave a sign of life, `heard_at` the scheduler's time of that."""
 
     address: str
-    told: Introduction
+    introduction: Introduction
     monotonic_offset: float
     wall_offset: float
     seen_at: float
@@ -35,7 +35,7 @@ class Member:
 
     @property
     def full(self) -> bool:
-        return self.held >= self.told.room
+        return self.held >= self.introduction.room
 
 
 @dataclass(slots=True, eq=False)

@@ -44,7 +44,7 @@ LEASE_SECONDS = 300.0
 """After this long without a word from its run, a station lets go of its photos: the run is dead."""
 
 TOGETHER_SECONDS = 0.005
-"""What happens within it is told together, as each message costs Dask more than it costs us."""
+"""Outcomes within it go into one message, as a message costs Dask more than it costs us."""
 
 WORKER_SHARE = 0.5
 """Share of a Dask worker's own memory limit that photos may take: Dask pauses it at four fifths."""
@@ -277,12 +277,12 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
     def _report(self, number: int, outcome: object) -> None:
         """Tell the run, with what others have to tell within `TOGETHER_SECONDS`."""
         try:
-            told = pickle.dumps((self.instance, number, outcome))
+            report = pickle.dumps((self.instance, number, outcome))
         except Exception as error:  # noqa: BLE001  # an exception of a library may hold anything
-            told = pickle.dumps((self.instance, number, RuntimeError(repr(error))))
+            report = pickle.dumps((self.instance, number, RuntimeError(repr(error))))
         with self._lock:
             first = not self._reports
-            self._reports.append(told)
+            self._reports.append(report)
         if first:
             loop = self._worker.loop
             loop.add_callback(loop.call_later, TOGETHER_SECONDS, self._tell)

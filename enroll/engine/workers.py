@@ -27,7 +27,7 @@ class Introduced:
     """What a worker says of itself, and its clocks minus ours. They were read before its answer
     came, so times by them are rather too early."""
 
-    told: Introduction
+    introduction: Introduction
     monotonic_offset: float
     wall_offset: float
 
@@ -66,9 +66,9 @@ class Workers:
             self.refused.pop(gone, None)
         now = clock.monotonic()
         due = [one for one in heard_at if self._ask_at.get(one, 0.0) <= now]
-        told = await asyncio.gather(*map(self._introduced, due))
+        introductions = await asyncio.gather(*map(self._introduced, due))
         introduced = {}
-        for address, introduction in zip(due, told, strict=True):
+        for address, introduction in zip(due, introductions, strict=True):
             if introduction is not None:
                 introduced[address] = introduction
                 self._ask_at[address] = clock.monotonic() + AGAIN_SECONDS
@@ -80,7 +80,7 @@ class Workers:
             self._refuse(address, "its address is not encrypted: start it with tls://")
             return None
         try:
-            told: Introduction = await self._cluster.asked(
+            introduction: Introduction = await self._cluster.asked(
                 address, ASK_SECONDS, introduce, self._posting, __version__
             )
         except (ImportError, AttributeError, TypeError) as error:
@@ -88,13 +88,19 @@ class Workers:
             return None
         except Exception:  # noqa: BLE001  # whatever Dask raises for a worker that is gone
             return None
-        if told.version != __version__:
-            self._refuse(address, f"it has enroll {told.version}, and this is {__version__}")
-        elif told.fault:
-            self._refuse(address, told.fault.rstrip("."))
-        elif told.instance:
+        if introduction.version != __version__:
+            self._refuse(
+                address, f"it has enroll {introduction.version}, and this is {__version__}"
+            )
+        elif introduction.fault:
+            self._refuse(address, introduction.fault.rstrip("."))
+        elif introduction.instance:
             self.refused.pop(address, None)
-            return Introduced(told, told.monotonic - clock.monotonic(), told.wall - clock.time())
+            return Introduced(
+                introduction,
+                introduction.monotonic - clock.monotonic(),
+                introduction.wall - clock.time(),
+            )
         return None
 
     def _refuse(self, address: str, why: str) -> None:

@@ -26,8 +26,8 @@ DIALECT = "enroll+postgresql"
 
 
 MARK = "\U0010ffff"
-"""In place of a NUL, which PostgreSQL has in no text. It is no character, so that hardly a text has
-it; in one that does it is marked, too."""
+"""In place of a NUL, which PostgreSQL has in no text. It is no character, so a text seldom has it;
+in one that does it is marked, too."""
 
 _SPELLED = re.compile(f"{MARK}[01]")
 

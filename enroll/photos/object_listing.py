@@ -93,7 +93,7 @@ class Listing:
             self._go_on(worth - self._count, furthest)
 
     def _go_on(self, most: int, furthest: str) -> None:
-        """List so many more, or at least as many as before up to the name that comes last."""
+        """List this many more, or at least as many as before up to the name that comes last."""
         before, last, ordered = self._count, self._last, self._ordered
         hashes, sizes, seconds, tags = columns = array("q"), array("I"), array("I"), array("q")
         for page in self._pages(last):

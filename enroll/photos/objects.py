@@ -47,7 +47,7 @@ from enroll.photos.similar_name import (
     describe_unseen,
     folded,
 )
-from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError
+from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError, empty_above, name_below
 from enroll.photos.zipped import is_zip
 
 if TYPE_CHECKING:
@@ -254,13 +254,7 @@ class ObjectStore:
         return True
 
     def empty_above(self, path: str) -> str:
-        uppermost, folder = "", self._name(path)
-        while folder:
-            folder = folder.rpartition("/")[0]
-            if self._has_below(folder):
-                break
-            uppermost = f"{self.root}/{folder}" if folder else self.root
-        return uppermost
+        return empty_above(self.root, self._name(path), self._has_below)
 
     def _has_below(self, folder: str) -> bool:
         try:
@@ -285,8 +279,7 @@ class ObjectStore:
 
     def _name(self, path: str) -> str:
         """The name below the root; empty for a path that leads out of it."""
-        start = f"{self.root}/"
-        return path[len(start) :] if path.startswith(start) else ""
+        return name_below(self.root, path)
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -40,6 +40,23 @@ def locate_below(root: str, image: str) -> str:
             return joined  # the usual case, at a quarter of normpath's cost
     joined = os.path.join(root, image)  # noqa: PTH118  # a Path costs 10x
     return os.path.normpath(joined)
+
+
+def name_below(root: str, path: str) -> str:
+    """What a path is called below a store's root; empty for one that leads out of it."""
+    return path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else ""
+
+
+def empty_above(root: str, name: str, has_below: Callable[[str], bool]) -> str:
+    """`PhotoStore.empty_above` for a name below the root, where folders are only parts of names:
+    `has_below` says whether there is anything in one."""
+    uppermost, folder = "", name
+    while folder:
+        folder = folder.rpartition("/")[0]
+        if has_below(folder):
+            break
+        uppermost = f"{root}/{folder}" if folder else root
+    return uppermost
 
 
 class OpenPhoto(Protocol):

@@ -26,7 +26,13 @@ from enroll.photos.archive import STORED, Archive
 from enroll.photos.decision import LARGEST_FILE, PhotoCode
 from enroll.photos.refusals import OUTSIDE, SYMLINK, cannot_read, failed, invalid
 from enroll.photos.similar_name import describe_difference, describe_unseen
-from enroll.photos.store import NO_PHOTO, UnusableError, locate_below
+from enroll.photos.store import (
+    NO_PHOTO,
+    UnusableError,
+    empty_above,
+    locate_below,
+    name_below,
+)
 from enroll.photos.zip_records import DamagedError, Member
 from enroll.resources import shortage_in
 from enroll.visible import path_text
@@ -174,18 +180,11 @@ class ZipStore:
             return False
 
     def empty_above(self, path: str) -> str:
-        uppermost, folder = "", self._name(path)
-        while folder:
-            folder = folder.rpartition("/")[0]
-            if self._has_below(folder):
-                break
-            uppermost = f"{self.root}/{folder}" if folder else self.root
-        return uppermost
+        return empty_above(self.root, self._name(path), self._has_below)
 
     def _name(self, path: str) -> str:
         """The name in the archive; empty for a path that leads out of it."""
-        start = self.root + "/"
-        return path[len(start) :] if path.startswith(start) else ""
+        return name_below(self.root, path)
 
     def _now(self) -> Archive:
         """The archive as it is now, to see what is in it: photos are read from the one that was

@@ -149,8 +149,8 @@ class Explained:
 
 
 def explained(pairs: Iterable[Pair]) -> Explained:
-    """What can be told apart because people have several photos. Where a photo looks like just one
-    of another person's, it cannot be known which of the two is wrong."""
+    """What can be distinguished because people have several photos. Where a photo looks like just
+    one of another person's, it cannot be known which of the two is wrong."""
     alike: dict[tuple[str, str], list[Pair]] = {}
     unlike: dict[str, set[str]] = {}
     for pair in pairs:
