@@ -93,6 +93,24 @@ def test_a_server_that_does_not_wait_for_its_disk_is_refused(
         ledger_at(name).exists()
 
 
+def test_a_role_that_may_not_ask_where_the_ledger_is_gets_to_know_what_to_grant(name: Path) -> None:
+    """A role that may do no more than docs/postgres.md says."""
+    role = f"plain_{Server.of(str(name)).schema}"
+    other_session(name, f"CREATE ROLE {role} LOGIN")
+    other_session(name, f"GRANT CREATE ON DATABASE postgres TO {role}")
+    plain = ledger_named(str(name).replace("user=enroll", f"user={role}"))
+    other_session(name, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    try:
+        with pytest.raises(UsageError, match=rf"GRANT EXECUTE .*control_system\(\) TO {role};"):
+            ledger_at(plain).hold()
+    finally:
+        other_session(name, "GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
+    store = ledger_at(plain)
+    with store.hold() as hold, closing(store.open(STAFF)) as ledger:
+        ledger.start_run(START)
+        hold.remember_run(START.at)
+
+
 def test_a_server_that_is_not_there_is_named_and_so_is_what_to_do() -> None:
     store = ledger_at(ledger_named("postgresql:///staff?schema=staff&host=/nowhere"))
     with pytest.raises(LocalError, match=r"cannot be reached: .*/nowhere"):

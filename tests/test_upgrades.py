@@ -213,10 +213,11 @@ def to_schema_2(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA cache_size = 5")
     connection.exec_driver_sql("ALTER TABLE photo ADD COLUMN checked INTEGER")
     connection.exec_driver_sql("UPDATE photo SET checked = size")
+    of_run = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'run'").scalar()
     connection.exec_driver_sql("CREATE TABLE run_2 AS SELECT * FROM run")
     connection.exec_driver_sql("DROP TABLE run")
-    connection.exec_driver_sql("CREATE TABLE run (run INTEGER PRIMARY KEY, pid INTEGER)")
-    connection.exec_driver_sql("INSERT INTO run SELECT run, pid FROM run_2")
+    connection.exec_driver_sql(str(of_run))
+    connection.exec_driver_sql("INSERT INTO run SELECT * FROM run_2")
     connection.exec_driver_sql("DROP TABLE run_2")
     connection.exec_driver_sql("CREATE TABLE size (number INTEGER PRIMARY KEY, text TEXT)")
     numbers = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT ?)"

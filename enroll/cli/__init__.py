@@ -41,7 +41,11 @@ HEADINGS = {
         "resolve": "maintain",
     },
     "Delete": {"remove": "maintain", "forget": "maintain"},
-    "Libraries and accounts": {"library": "library", "probe": "library"},
+    "Libraries, ledgers and accounts": {
+        "library": "library",
+        "ledger": "library",
+        "probe": "library",
+    },
     "Rehearse": {"demo": "rehearsal", "sandbox": "rehearsal"},
 }
 """The commands with their modules, under the headings of the help."""

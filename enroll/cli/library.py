@@ -1,4 +1,4 @@
-"""`enroll who`, `enroll probe`, and `enroll library list`, `show`, `create` and `delete`."""
+"""`enroll who`, `probe`, `ledger copy`, and `library list`, `show`, `create` and `delete`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.parameters import FILE, FILE_OR_OBJECT, Number
+from enroll.cli.parameters import FILE, FILE_OR_OBJECT, LEDGER, Number
 from enroll.cli.printing import Figures, printing
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
@@ -269,3 +269,30 @@ def _connect(given: dict[str, Any]) -> Connection:
         endpoint=given["endpoint"],
         announce=Terminal().connecting,
     )
+
+
+@click.group(cls=CommandGroup)
+def ledger() -> None:
+    """Take a ledger to another place."""
+
+
+@ledger.command(cls=SettingsCommand)
+@click.argument("source", metavar="FROM", type=LEDGER)
+@click.argument("target", metavar="TO", type=LEDGER)
+def copy(source: Path, target: Path) -> int:
+    """Copy a ledger to another place, where it goes on: a file, or a database.
+
+    FROM and TO are files or postgresql://HOST/DATABASE?schema=NAME. Nothing may be at TO yet.
+    Copies every row and compares all of them; a copy that is cut off leaves nothing at TO. From
+    then on FROM can only be read, as two ledgers of one library would add people twice.
+    """
+    from enroll.commands.ledger_copy import CopySettings, copy_ledger
+
+    SignalDesk()
+    rows = copy_ledger(CopySettings(ledger=source, to=target), Terminal())
+    with printing():
+        say(
+            f"{rows:,} rows were copied, and compared with those of {source}: they are the same.",
+            f"The ledger is now {target}: name it with --ledger. {source} can only be read.",
+        )
+    return 0

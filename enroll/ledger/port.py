@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from enroll.expiry import ClockOffsets
 from enroll.ledger.blocklist import BlockList
@@ -80,7 +80,8 @@ class LedgerStore(Protocol):
     """The place of one ledger, which may not exist yet.
 
     The caller closes what it opens. Opening raises LedgerMismatchError for a file that is no ledger
-    which this version knows or belongs to another library, and LocalError if it cannot be used. A
+    which this version knows or belongs to another library, and LocalError if it cannot be used. One
+    that was copied to another place can be read, and neither written nor compared with. A
     ledger of an older schema is upgraded when it is opened for writing or to be audited; readers
     see it upgraded.
     """
@@ -110,6 +111,14 @@ class LedgerStore(Protocol):
     def audit(self) -> LedgerAudit:
         """Open it for reading, to compare it with its library. Raises LedgerBusyError if it has to
         be upgraded and somebody else holds it."""
+
+    def original(self) -> LedgerOriginal:
+        """Open it to be copied; the caller holds it. One that was copied before can be opened so,
+        too."""
+
+    def new(self) -> NewLedger:
+        """Begin a ledger that is filled with the rows of another; the caller holds it, and there is
+        none yet."""
 
     def scratch(self, identity: LibraryIdentity) -> Ledger:
         """A ledger to compare with and never to commit to: the existing one, which stays as it is,
@@ -505,6 +514,53 @@ class LedgerAudit(LedgerReader, Protocol):
     def unknown_faces(self) -> list[UnknownFace]:
         """The unknown faces of people who have an enrolled face that was once in doubt, each with
         the time of that attempt."""
+
+
+class LedgerTables(Protocol):
+    """The tables of a ledger, as values that are the same in every database."""
+
+    def parts(self, table: str) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The rows of a table by its key, some thousand at a time; of runs, those that made no
+        copy."""
+
+
+class LedgerOriginal(LedgerTables, LedgerReader, Protocol):
+    """A ledger that is held, to be copied to another place and written no more."""
+
+    def has_run(self, began: int) -> bool:
+        """Whether a run that began at this moment (UNIX ms) is on record."""
+
+    def count_rows(self) -> int:
+        """How many rows there are to copy."""
+
+    def copy_to(self, new: NewLedger, copied: Callable[[int], None]) -> int:
+        """Fill another ledger with all rows; their number. `copied` receives it as it grows."""
+
+    def differing(self, other: LedgerTables, compared: Callable[[int], None]) -> list[str]:
+        """The tables whose rows are others in another ledger. `compared` receives the number of
+        rows that were compared."""
+
+    def leave(self, start: RunStart) -> None:
+        """Record, durably, that it is being copied: from then on it is not opened for writing."""
+
+    def end_leaving(self, end: RunEnd) -> None:
+        """Record that it was copied."""
+
+
+class NewLedger(LedgerTables, Protocol):
+    """A ledger that is being made of another's rows. It is not there before it is published."""
+
+    def fill(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows to a table; what they refer to has been added."""
+
+    def seal(self) -> None:
+        """All rows are there: do what remains, and may fail."""
+
+    def publish(self) -> None:
+        """Have all of it, on disk, where it is to be. A kill leaves all or nothing there."""
+
+    def close(self) -> None:
+        """Leave nothing behind, unless it was published."""
 
 
 class Ledger(LedgerReader, Protocol):

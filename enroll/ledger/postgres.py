@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from enroll.addresses import LedgerAddress
 from enroll.errors import EnrollError, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import schema as s
 from enroll.ledger.audit import SqliteAudit
+from enroll.ledger.copying import Original, Tables, fill
 from enroll.ledger.forget import LOG_SECONDS, SqliteForgetting
 from enroll.ledger.postgres_connection import Server, Session, connected, first_line
 from enroll.ledger.postgres_sql import TRIGGERS
 from enroll.ledger.queries import SqliteReader
-from enroll.ledger.records import LibraryIdentity, check_library
+from enroll.ledger.records import (
+    RESTORED,
+    LibraryIdentity,
+    check_library,
+    check_not_copied,
+)
 from enroll.ledger.sqlite import ALIVE, SqliteLedger
 from enroll.ledger.store import empty_ledger
 from enroll.settings import beside
@@ -74,25 +80,41 @@ class PostgresStore:
     def open(self, identity: LibraryIdentity, *, began_empty: bool = False) -> PostgresLedger:
         """In the session that holds it, if this does: what it has sent is committed or lost before
         another can hold the ledger."""
-        held = self._held is not None and not self._held.is_closed
-        session = self._held.session if held and self._held else connected(self._server)
+        session, held = self._session()
         try:
             if _version_of(session) is None:
                 _create(session, identity, began_empty=began_empty)
             self._check(session)
             ledger = PostgresLedger(session, keep=held)
             check_library(self._path, ledger.identity(), identity)
+            check_not_copied(self._path, ledger.runs(1))
         except EnrollError:
             if not held:
                 session.close()
             raise
         return ledger
 
+    def _session(self) -> tuple[Session, bool]:
+        """The one that holds the ledger, if there is one, and whether it is that."""
+        if self._held is not None and not self._held.is_closed:
+            return self._held.session, True
+        return connected(self._server), False
+
     def read(self) -> PostgresReader:
         return self._opened(PostgresReader)
 
     def audit(self) -> PostgresAudit:
         return self._opened(PostgresAudit)
+
+    def original(self) -> PostgresOriginal:
+        session, held = self._session()
+        self._check(session)
+        return PostgresOriginal(session, keep=held)
+
+    def new(self) -> NewPostgresLedger:
+        held = self._held
+        restored = held is not None and held.last_run == RESTORED
+        return NewPostgresLedger(self._session()[0], restored=restored)
 
     def _opened(self, kind: Callable[[Session], R]) -> R:
         session = connected(self._server, reads=True)
@@ -106,7 +128,13 @@ class PostgresStore:
     def scratch(self, identity: LibraryIdentity) -> SqliteLedger:
         if not self.exists():
             return empty_ledger(identity)
-        return self._opened(lambda session: PostgresLedger(session, keep=False))
+        ledger = self._opened(lambda session: PostgresLedger(session, keep=False))
+        try:
+            check_not_copied(self._path, ledger.runs(1))
+        except EnrollError:
+            ledger.close()
+            raise
+        return ledger
 
 
 class PostgresHold(AbstractContextManager["PostgresHold"]):
@@ -125,6 +153,11 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
                 f"Another run holds the ledger {path}{holder}. Wait until it ends, or watch it "
                 "with `enroll status --watch`."
             )
+        try:
+            _check_allowed(session)
+        except EnrollError:
+            session.close()
+            raise
         if session.is_exposed:
             logging.getLogger("enroll").warning(
                 "%s",
@@ -133,7 +166,7 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
                 extra={"event": "ledger_exposed", "fields": {}},
             )
         self._memory = _Memory(path)
-        self.last_run = _OF_ANOTHER_PLACE if _was_moved(session) else self._memory.last_run
+        self.last_run = RESTORED if _was_moved(session) else self._memory.last_run
 
     def remember_run(self, at: int) -> None:
         self.last_run = at
@@ -157,8 +190,17 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
         self.close()
 
 
-_OF_ANOTHER_PLACE = -1
-"""When a run began that no ledger has: it is not known what was written last at the other place."""
+def _check_allowed(session: Session) -> None:
+    """Raise UsageError if the role may not ask where the ledger is. By default everybody may; some
+    managed servers have taken that away."""
+    refused, role = session.connection.exec_driver_sql(_REFUSED).one()
+    session.connection.rollback()
+    if refused:
+        raise UsageError(
+            f"The role {role} may not call {refused} of {session.server}, which shows whether a "
+            "backup was restored. Have an administrator of the database allow it: GRANT EXECUTE "
+            f"ON FUNCTION {refused} TO {role};"
+        )
 
 
 class _Memory:
@@ -227,11 +269,53 @@ class PostgresLedger(SqliteLedger):
             )
 
     def close(self) -> None:
-        if self._keep:
-            with suppress(LocalError):  # the session may be lost
-                self._connection.rollback()
-        else:
-            self._session.close()
+        _close(self._session, keep=self._keep)
+
+
+class PostgresOriginal(Original):
+    """A schema that is held to be copied."""
+
+    def __init__(self, session: Session, *, keep: bool) -> None:
+        super().__init__(session.connection)
+        self._session = session
+        self._keep = keep
+
+    def close(self) -> None:
+        _close(self._session, keep=self._keep)
+
+
+class NewPostgresLedger(Tables):
+    """A schema that is filled in one transaction, of the session that holds it; see
+    `enroll.ledger.NewLedger`."""
+
+    def __init__(self, session: Session, *, restored: bool) -> None:
+        super().__init__(session.connection)
+        self._session = session
+        self._restored = restored
+        session.make_schema()
+        s.create_tables(session.connection, s.metadata)
+
+    def fill(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        fill(self._connection, table, rows)
+
+    def seal(self) -> None:
+        self._connection.exec_driver_sql(_NUMBER_ON)
+        _mark(self._connection, place="''" if self._restored else _PLACE)
+
+    def publish(self) -> None:
+        self._connection.commit()
+
+    def close(self) -> None:
+        _close(self._session, keep=True)
+
+
+def _close(session: Session, *, keep: bool) -> None:
+    """Roll back, and close the session unless it is kept by who holds the ledger."""
+    if not keep:
+        session.close()
+        return
+    with suppress(LocalError):  # the session may be lost
+        session.connection.rollback()
 
 
 class PostgresForgetting(SqliteForgetting):
@@ -279,18 +363,23 @@ def _create(session: Session, identity: LibraryIdentity, *, began_empty: bool) -
     connection = session.connection
     session.make_schema()
     s.create_tables(connection, s.metadata)
-    for statement in TRIGGERS:
-        connection.exec_driver_sql(statement)
     library = {**asdict(identity), "photo_root": "", "photo_root_named": False}
     connection.execute(insert(s.library).values(only=1, began_empty=began_empty, **library))
+    _mark(connection, place=_PLACE)
+    connection.commit()
+
+
+def _mark(connection: Connection, *, place: str) -> None:
+    """Make a ledger of tables that are there: with triggers, and a table that says what it is."""
+    for statement in TRIGGERS:
+        connection.exec_driver_sql(statement)
     connection.exec_driver_sql(
         "CREATE TABLE enroll_ledger (version BIGINT NOT NULL, place TEXT NOT NULL)"
     )
     connection.exec_driver_sql(
-        f"INSERT INTO enroll_ledger SELECT %s, {_PLACE}",  # our own
+        f"INSERT INTO enroll_ledger SELECT %s, {place}",  # our own
         (s.SCHEMA_VERSION,),
     )
-    connection.commit()
 
 
 _PLACE = """
@@ -299,6 +388,19 @@ concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
 """
 """Where a ledger is: the server, its timeline, and the table's number. All three stay as long as
 the server runs. Restoring a backup changes one of them, unless its files are copied as they are."""
+
+_REFUSED = """
+SELECT string_agg(name, ', '), quote_ident(current_user)
+FROM unnest(ARRAY['pg_control_system()', 'pg_walfile_name(pg_lsn)', 'pg_current_wal_insert_lsn()'])
+    AS functions (name)
+WHERE NOT has_function_privilege(name, 'EXECUTE')
+"""
+
+_NUMBER_ON = """
+SELECT setval(pg_get_serial_sequence('event', 'event'), coalesce(max(event), 1), count(*) > 0)
+FROM event
+"""
+"""The next event gets the number after the last, as in SQLite."""
 
 _REMEMBER_PLACE = f"UPDATE enroll_ledger SET place = {_PLACE}"  # noqa: S608  # our own
 _IS_ELSEWHERE = f"SELECT place <> {_PLACE} FROM enroll_ledger"  # noqa: S608  # our own

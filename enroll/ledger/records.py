@@ -30,6 +30,16 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 RUN = "run"
 """The command of a run's record where nothing else is said."""
 
+COPY = "ledger copy"
+"""The command of the last record of a ledger that was copied to another place, and is written no
+more. It is not copied itself."""
+
+COPIED_TO = "the new ledger"
+"""What that record calls the other place, among the files of the command."""
+
+RESTORED = -1
+"""What a hold remembers as the last run of a ledger that was restored from an old copy, or may have
+been: no ledger has a run that began then."""
 
 INTERRUPTED = "INTERRUPTED"
 """The code of a face whose call had not ended when its run did."""
@@ -405,6 +415,31 @@ def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) 
         f"The ledger {path} belongs to {difference}. Nothing was sent. Give this library its own "
         f"ledger with --ledger, or correct --group-id and --endpoint.{rehearsal}"
     )
+
+
+def copied_to(last: RunRecord | None) -> str | None:
+    """Where the ledger that ends with this record was copied to, or was being; None if it was
+    not."""
+    if last is None or last.start.command != COPY:
+        return None
+    return last.start.files[COPIED_TO]
+
+
+def check_not_copied(path: Path, last: Sequence[RunRecord]) -> None:
+    """Raise LedgerMismatchError for a ledger that was copied to another place, where it goes on.
+    `last` is its last record, if it has any."""
+    for run in last:
+        if (place := copied_to(run)) is None:
+            continue
+        if run.end is None:
+            raise LedgerMismatchError(
+                f"The ledger {path} was being copied to {place} when the command was cut off. Run "
+                f"`enroll ledger copy` with the same two again."
+            )
+        raise LedgerMismatchError(
+            f"The ledger {path} was copied to {place} at {iso_time(run.end.at)}, and only that one "
+            "may go on: two ledgers of one library would add people twice. Name it with --ledger."
+        )
 
 
 def iso_time(at: int | None) -> str:

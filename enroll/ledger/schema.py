@@ -32,6 +32,10 @@ from enroll.model import Status
 SCHEMA_VERSION = 1
 """Kept in SQLite's `user_version`. `tests/ledgers/schema_1.sql` holds what each number means."""
 
+COPIED = 1_000_000
+"""Added to the `user_version` of a ledger that was copied to another place: versions that do not
+know such ledgers take it for one of a newer version, and leave it alone."""
+
 APPLICATION_ID = 0x656E726F
 """Kept in SQLite's `application_id`: "enro", so that `file` and we know a ledger by its head."""
 

@@ -38,7 +38,7 @@ def schema_version(connection: Connection) -> int:
     may still be in the -wal."""
     version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     connection.rollback()
-    return int(version)
+    return int(version) % s.COPIED
 
 
 def check_version(path: Path, version: int) -> None:

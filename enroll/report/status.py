@@ -10,7 +10,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import RUN, FindingKind, LedgerStatus, RunRecord, iso_time, ledger_at
+from enroll.ledger import (
+    RUN,
+    FindingKind,
+    LedgerStatus,
+    RunRecord,
+    copied_to,
+    iso_time,
+    ledger_at,
+)
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
@@ -60,6 +68,7 @@ def status_lines(
             [
                 ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
                 ("Ledger", str(path)),
+                *_copied(status),
                 ("Photos", status.photo_root or "no run yet"),
                 *_ceiling(status),
                 *_forgotten(status),
@@ -89,6 +98,11 @@ def _answers(status: LedgerStatus) -> list[str]:
         line = f"  {one.code}, HTTP {one.http_status}: {one_line(one.raw)}"
         shown.setdefault((one.code, one.http_status, _OF_ITS_CALL.sub("", one.raw)), line)
     return list(shown.values())
+
+
+def _copied(status: LedgerStatus) -> Iterator[tuple[str, str]]:
+    if (place := copied_to(next(iter(status.runs), None))) is not None:
+        yield "Copied to", f"{place}: the ledger goes on there, and can only be read here"
 
 
 def _ceiling(status: LedgerStatus) -> Iterator[tuple[str, str]]:

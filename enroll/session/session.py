@@ -25,6 +25,7 @@ from enroll.ledger import (
     RunEnd,
     RunStart,
     check_library,
+    check_not_copied,
     ledger_at,
 )
 from enroll.model import CallKind, Credentials, Event, EventKind, Library, SendAs
@@ -374,6 +375,7 @@ def open_session(
     """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
     with ExitStack() as stack:
         audit = stack.enter_context(closing(ledger_at(settings.ledger).audit()))
+        check_not_copied(settings.ledger, audit.runs(1))
         check_outputs(settings, audit)
         defaults = run_defaults(audit, endpoint=settings.endpoint)
         connection = stack.enter_context(
