@@ -26,9 +26,11 @@ from containerfile import ROOT, copy_into, seen_by_the_build, stages
 from pods import Cluster, documents, pod_of
 
 from enroll import __version__
+from enroll.addresses import ledger_named
 from enroll.cli import cli
 from enroll.cli.enrolling import sync
 from enroll.errors import ExitCode
+from enroll.ledger.postgres_connection import Server
 from enroll.sandbox import Sandbox
 
 FOLDER = ROOT / "docs/container"
@@ -134,6 +136,36 @@ def test_the_pod_for_typing_is_the_nights_but_for_what_it_runs() -> None:
     assert {name for name in {**night, **hand} if night.get(name) != hand.get(name)} == {
         *("args", "command")
     }
+
+
+def test_the_pod_with_its_ledger_in_a_database_differs_in_that_only() -> None:
+    others = documents(FOLDER / "enroll-staff-postgres.yaml")
+    assert set(others) == set(OBJECTS) - {"PersistentVolumeClaim"}
+    settings, ours = (
+        tomllib.loads(others["ConfigMap"]["data"]["enroll.toml"]),
+        tomllib.loads(SETTINGS),
+    )
+    differs = {name for name in {**settings, **ours} if settings.get(name) != ours.get(name)}
+    assert differs == {"ledger", "results", "summary", "metrics_file", "log_file"}
+    job = copy.deepcopy(others["CronJob"])
+    (container,) = pod_of(job)["containers"]
+    service_file = container["env"].pop()
+    database = {"name": "database", "mountPath": "/etc/enroll-database", "readOnly": True}
+    (mount,) = [one for one in POD["containers"][0]["volumeMounts"] if one["name"] == "ledger"]
+    container["volumeMounts"][container["volumeMounts"].index(database)] = mount
+    volumes = pod_of(job)["volumes"]
+    (place,) = [place for place, one in enumerate(volumes) if one["name"] == "database"]
+    secret = volumes[place]["secret"]
+    volumes[place] = next(one for one in POD["volumes"] if one["name"] == "ledger")
+    assert job == CRON_JOB
+    assert secret["defaultMode"] == 0o440
+    example = documents(FOLDER / "database.example.yaml")["Secret"]
+    assert secret["secretName"] == example["metadata"]["name"]
+    parameters = Server.of(settings["ledger"]).parameters
+    named = {service_file["value"], parameters["sslrootcert"]}
+    assert named == {f"{database['mountPath']}/{key}" for key in example["stringData"]}
+    assert f"[{parameters['service']}]" in example["stringData"]["service.conf"]
+    assert str(ledger_named(settings["ledger"])) == settings["ledger"]
 
 
 def test_a_copy_of_the_file_for_another_region_shares_no_name() -> None:

@@ -193,7 +193,7 @@ def test_a_pod_says_what_its_volumes_lack(cluster: Cluster) -> None:
 def test_the_extras_of_the_image_can_be_loaded(image: Image, cluster: Cluster) -> None:
     python = replace(image, entrypoint=("/opt/enroll/bin/python3", "-c"))
     script = (
-        "import dlib, jinja2, obstore, openpyxl, pillow_heif, prometheus_client, pyvips;"
+        "import dlib, jinja2, obstore, openpyxl, pillow_heif, prometheus_client, psycopg, pyvips;"
         "from enroll.photos.bounds import LIBVIPS_INSTALLED; assert LIBVIPS_INSTALLED"
     )
     ended = replace(cluster, image=python).run(POD, script)
