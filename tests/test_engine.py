@@ -55,19 +55,25 @@ def in_threads(service: FaceSearch, folder: Path, calls: int) -> Iterator[Engine
 @contextmanager
 def with_dask(service: FaceSearch, folder: Path, calls: int) -> Iterator[Engine]:
     from enroll.engine.dask import DaskEngine
+    from enroll.engine.station import Posting
+    from enroll.engine.workers import mustered
 
     executors = Executors(
         calls=Threads(calls), readers=Threads(2), scanner=Threads(1), reading_at_once=2
     )
     store = open_store(folder.resolve())
-    engine = DaskEngine(service, store, executors, CLUSTERS[0], calls=calls)
-    try:
-        yield engine
-    finally:
-        engine.close()
-        for executor in (executors.calls, executors.readers, executors.scanner):
-            executor.shutdown(wait=False, cancel_futures=True)
-        service.close()
+    posting = Posting(
+        root=store.root, way=service.way, calls=calls, readers=2, preparation=DEFAULT_PREPARATION
+    )
+    with mustered(CLUSTERS[0], posting) as workers:
+        engine = DaskEngine(service, store, executors, workers)
+        try:
+            yield engine
+        finally:
+            engine.close()
+            for executor in (executors.calls, executors.readers, executors.scanner):
+                executor.shutdown(wait=False, cancel_futures=True)
+            service.close()
 
 
 CLUSTERS: list[Cluster] = []

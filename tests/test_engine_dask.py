@@ -3,27 +3,30 @@ whatever Dask runs again or loses, no call is made twice, and no secret gets to 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from archive import Archive, picture
 from facesearch_servers import Peer, Server, answer, answering, form_fields
+from moved_clock import MovedClock
 from real_command import SECONDS
 
+from enroll import __version__, clock
 from enroll.engine import HeldPhoto
 from enroll.engine.address import Local, Scheduler, check_dask, parse_scheduler
 from enroll.engine.threads import Executors
-from enroll.errors import UsageError
-from enroll.facesearch import Call, FaceSearch, SignedCall
+from enroll.errors import LocalError, UsageError
+from enroll.facesearch import Call, FaceSearch, SignedCall, Way
 from enroll.model import Credentials, SendAs, Verdict
 from enroll.photos import open_store
 from enroll.sandbox import Sandbox
@@ -34,10 +37,13 @@ pytest.importorskip("distributed")
 
 from distributed import Client, LocalCluster
 
+from enroll.engine import dask as dask_module
+from enroll.engine import station as station_module
 from enroll.engine import workers as workers_module
 from enroll.engine.cluster import Cluster
 from enroll.engine.dask import DaskEngine
-from enroll.engine.station import Delivery, deliver
+from enroll.engine.station import Delivery, Introduction, Posting, deliver
+from enroll.engine.workers import Workers, mustered
 
 KEY, SECRET = "the-key-of-the-account", "the-secret-of-the-account"
 
@@ -63,13 +69,17 @@ def service_of(port: int, *, timeout: float = SECONDS) -> FaceSearch:
 
 
 @contextmanager
-def engine_of(service: FaceSearch, folder: Path, dask: LocalCluster) -> Iterator[DaskEngine]:
+def engine_of(service: FaceSearch, folder: Path, dask: LocalCluster | str) -> Iterator[DaskEngine]:
     executors = Executors(
         calls=Threads(1), readers=Threads(1), scanner=Threads(1), reading_at_once=2
     )
     with ExitStack() as stack:
         client = stack.enter_context(Client(dask, set_as_default=False))
-        engine = DaskEngine(service, open_store(folder), executors, Cluster(client), calls=2)
+        posting = Posting(
+            root=str(folder), way=service.way, calls=2, readers=2, preparation=DEFAULT_PREPARATION
+        )
+        workers = stack.enter_context(mustered(Cluster(client), posting))
+        engine = DaskEngine(service, open_store(folder), executors, workers)
         stack.callback(engine.close)
         yield engine
 
@@ -97,7 +107,9 @@ def read(engine: DaskEngine, path: Path) -> HeldPhoto:
 def lose_holder(engine: DaskEngine, photo: HeldPhoto) -> None:
     """Have the engine find that the worker is gone which holds a photo."""
     with engine._state:
-        engine._lose(engine._members[engine._photos[photo.handle].instance])
+        member = engine._members[engine._photos[photo.handle].instance]
+        engine._workers.lose(member)
+        engine._lose(member)
 
 
 def test_neither_key_nor_secret_gets_into_the_memory_of_the_scheduler(
@@ -180,6 +192,7 @@ def test_a_photo_whose_worker_is_lost_is_read_again_and_sent_once(
             (folder / "2.jpg").write_bytes(picture(3))
             with engine._state:
                 for member in list(engine._members.values()):
+                    engine._workers.lose(member)
                     engine._lose(member)
             changed = engine.call(signed(service), other).result(SECONDS)
     assert (changed.verdict, changed.code) == (Verdict.FAILED, "WORKER_LOST")
@@ -231,12 +244,119 @@ def test_workers_of_another_version_are_not_used(
     folder: Path, dask: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers_module, "__version__", "0.9.0")
-    monkeypatch.setattr("enroll.engine.dask.REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(workers_module, "REFUSED_SECONDS", 0.0)
+    with (
+        pytest.raises(LocalError, match=r"No Dask worker can work .* and this is 0\.9\.0"),
+        engine_of(service_of(9), folder, dask),
+    ):
+        pass
+
+
+def members(engine: DaskEngine) -> set[str]:
+    """The addresses of the workers that work for it."""
+    with engine._state:
+        return {one.address for one in engine._members.values()}
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+BUSY, GO_ON = threading.Event(), threading.Event()
+
+
+def keep_busy() -> None:
+    BUSY.set()
+    GO_ON.wait(SECONDS)
+
+
+def test_a_worker_that_takes_no_order_is_avoided_and_no_photo_is_blamed(
+    folder: Path, dask: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_module, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(dask_module, "LOOK_SECONDS", 0.1)
     with engine_of(service_of(9), folder, dask) as engine:
-        failed = engine.read([str(folder / "1.jpg")], DEFAULT_PREPARATION).exception(SECONDS)
-    assert "No Dask worker can work for this run" in str(failed)
-    assert "and this is 0.9.0" in str(failed)
-    assert engine.fault is failed
+        wait_until(lambda: len(members(engine)) == 2)
+        one = min(members(engine))
+        engine._cluster.client.submit(keep_busy, workers=[one], pure=False)  # its only thread
+        BUSY.wait(SECONDS)
+        readings = [
+            engine.read([str(folder / name)], DEFAULT_PREPARATION) for name in ("1.jpg", "2.jpg")
+        ]
+        for reading in readings:
+            assert isinstance(reading.result(SECONDS)[0][0], HeldPhoto)
+        assert one not in members(engine)
+        assert "it has taken no order" in engine._workers.none_can_work()
+        assert not engine._readings._lost_over
+        GO_ON.set()
+
+
+def test_a_station_that_heard_nothing_for_long_ends_and_a_run_that_lives_has_another_set_up(
+    folder: Path, dask: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station_module, "LEASE_SECONDS", 0.2)
+    with engine_of(service_of(9), folder, dask) as engine:
+        wait_until(lambda: len(members(engine)) == 2)
+        name = engine._workers.posting.run
+
+        def stations() -> int:
+            return sum(name in plugin for one in dask.workers.values() for plugin in one.plugins)
+
+        wait_until(lambda: not stations())
+        read(engine, folder / "1.jpg")
+        assert not engine._readings._lost_over
+
+
+class Known:
+    """A cluster as far as `Workers` asks for it: when the scheduler heard from which worker."""
+
+    workers = None
+    closed = False
+
+    def __init__(self) -> None:
+        self.heard = {"tls://a:1": 1.0, "tls://b:1": 1.0}
+        self.client = self.scheduler = self
+
+    async def identity(self, n_workers: int) -> dict[str, Any]:
+        return {"workers": {one: {"last_seen": heard} for one, heard in self.heard.items()}}
+
+    async def asked(self, address: str, *_: object) -> Introduction:
+        return Introduction(version=__version__, instance=f"of {address}", readers=1, room=1)
+
+
+def test_a_worker_that_falls_silent_is_lost_until_the_scheduler_hears_from_it(
+    folder: Path,
+) -> None:
+    known = Known()
+    posting = Posting(
+        root=str(folder), way=Way("http://h"), calls=1, readers=1, preparation=DEFAULT_PREPARATION
+    )
+    workers = Workers(cast(Cluster, known), posting)
+
+    def look() -> list[str]:
+        gone = workers.update(asyncio.run(workers.look()))
+        return [one.address for one in gone]
+
+    moved = MovedClock()
+    with clock.using(moved):
+        assert look() == []
+        assert len(workers.members) == 2
+        for heard in (2.0, 3.0):
+            moved.ahead += 15
+            known.heard["tls://a:1"] = heard
+            gone = look()
+        assert gone == ["tls://b:1"]
+        for _ in range(3):  # it can be asked, but what it says does not get to the scheduler
+            moved.ahead += 15
+            known.heard["tls://a:1"] += 1
+            assert look() == []
+            assert list(workers.members) == ["of tls://a:1"]
+        known.heard["tls://b:1"] = 2.0
+        assert look() == []
+        assert len(workers.members) == 2
 
 
 def test_addresses_that_would_show_photos_or_let_others_in_are_refused() -> None:

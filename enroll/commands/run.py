@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from enroll import clock, threads
 from enroll.commands.run_closing import Report, close_run
-from enroll.commands.run_input import RunInput, prepare
+from enroll.commands.run_input import RunInput, named_library, prepare
 from enroll.commands.run_opening import Destination, Opened, begin_run, hold_known, other_calls
 from enroll.engine.threads import Executors, ThreadEngine
-from enroll.errors import EnrollError
+from enroll.errors import EnrollError, UsageError
 from enroll.facesearch import FaceSearch
-from enroll.ledger import Ledger, SyncResult
+from enroll.ledger import Ledger, SyncResult, empty_ledger
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
-from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned, in_parts
+from enroll.manifest.embedded import EMBEDDED_ROOT
+from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned, in_parts, photo_root
 from enroll.manifest.suspects import Suspects
 from enroll.model import Credentials
 from enroll.photos import PhotoStore, marks
@@ -38,8 +39,8 @@ from enroll.threads import OneCore, Threads
 from enroll.timetable import rate_at
 
 if TYPE_CHECKING:  # an extra
-    from enroll.engine.cluster import Cluster
     from enroll.engine.dask import DaskEngine
+    from enroll.engine.workers import Workers
 
 
 class Screen(Observer):
@@ -118,10 +119,10 @@ class Run:
         opened: Opened,
         *,
         executors: Executors,
-        cluster: Cluster | None,
+        workers: Workers | None,
         screen: Screen,
     ) -> None:
-        """`cluster` has the workers, if this process does not do everything itself."""
+        """`workers` are those of Dask, if this process does not do everything itself."""
         self.given = opened.given
         self.tally = opened.connection.tally
         self.signal: int | None = None
@@ -129,7 +130,7 @@ class Run:
         self._opened = opened
         self._executors = executors
         self._screen = screen
-        self._cluster = cluster
+        self._workers = workers
         self._driver: Driver | None = None
 
     @property
@@ -196,20 +197,11 @@ class Run:
             scan.close()
 
     def _engine(self, service: FaceSearch, store: PhotoStore) -> ThreadEngine | DaskEngine:
-        if self._cluster is None:
+        if self._workers is None:
             return ThreadEngine(service, store, self._executors)
         from enroll.engine.dask import DaskEngine  # noqa: PLC0415  # an extra
 
-        settings = self.given.settings
-        return DaskEngine(
-            service,
-            store,
-            self._executors,
-            self._cluster,
-            calls=self._opened.concurrency.calls,
-            preparation=settings.preparation,
-            memory=settings.memory,
-        )
+        return DaskEngine(service, store, self._executors, self._workers)
 
     def photos_gone(self) -> EnrollError | None:
         """Why the run that has been driven is not done: the photos' share is gone."""
@@ -283,10 +275,10 @@ def open_run(
         concurrency = share_out(
             calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.reading
         )
-        cluster = _cluster(stack, settings)
+        workers = _workers(stack, given, connection.service, held, concurrency)
         executors = _executors(stack, concurrency, pool)
         opened = begin_run(stack, given, connection, held=held, concurrency=concurrency)
-        run = Run(opened, executors=executors, cluster=cluster, screen=watching)
+        run = Run(opened, executors=executors, workers=workers, screen=watching)
         watching.opened(opened.destination, run.interrupt)
         yield run
 
@@ -305,12 +297,45 @@ def _executors(stack: ExitStack, concurrency: Concurrency, pool: Pool) -> Execut
     return executors
 
 
-def _cluster(stack: ExitStack, settings: RunSettings) -> Cluster | None:
+def _workers(
+    stack: ExitStack,
+    given: RunInput,
+    service: FaceSearch,
+    held: Held | None,
+    concurrency: Concurrency,
+) -> Workers | None:
+    """The workers of Dask, if those do the work. Raises LocalError where none of them can, before
+    anything is recorded."""
+    settings = given.settings
     if settings.engine is EngineName.THREADS:
         return None
     from enroll.engine.cluster import open_cluster  # noqa: PLC0415  # an extra
+    from enroll.engine.station import Posting  # noqa: PLC0415
+    from enroll.engine.workers import mustered  # noqa: PLC0415
 
-    return stack.enter_context(open_cluster(settings.scheduler))
+    cluster = stack.enter_context(open_cluster(settings.scheduler))
+    with ExitStack() as reading:
+        ledger = (
+            held.ledger
+            if held
+            else reading.enter_context(closing(empty_ledger(named_library(settings))))
+        )
+        root = photo_root(settings.images, given.manifest, ledger)
+    if root == EMBEDDED_ROOT:
+        raise UsageError(
+            f"{given.manifest.path} holds its photos itself, and Dask's workers read photos from "
+            "where they are. Leave out --engine dask."
+        )
+    local, preparation = cluster.workers, settings.preparation
+    posting = Posting(
+        root=root,
+        way=service.way,
+        calls=concurrency.calls,
+        readers=concurrency.readers,
+        memory=None if local is None else local.share_of(settings.memory, preparation.max_pixels),
+        preparation=preparation,
+    )
+    return stack.enter_context(mustered(cluster, posting))
 
 
 def _work(opened: Opened) -> Work:

@@ -51,6 +51,11 @@ class Cluster:
         return bool(self.client.status == "running")
 
     @property
+    def link(self) -> object:
+        """The link to the scheduler: another object after each reconnection."""
+        return self.client.scheduler_comm
+
+    @property
     def closed(self) -> bool:
         """Whether there is none, and will be none."""
         return bool(self.client.status == "closed")

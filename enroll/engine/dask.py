@@ -14,10 +14,8 @@ again, and makes the call if it is still the same photo and there is time left.
 from __future__ import annotations
 
 import itertools
-import logging
 import pickle
 import threading
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -26,33 +24,23 @@ from functools import partial
 
 from enroll import clock
 from enroll.engine import HeldPhoto, Read
-from enroll.engine.cluster import Cluster
-from enroll.engine.orders import (
-    Calling,
-    Member,
-    Outcome,
-    Parcel,
-    PhotoThere,
-    Reading,
-    order_for,
-    too_late,
-)
-from enroll.engine.station import (
-    TOGETHER_SECONDS,
-    Delivery,
-    Posting,
-    Refusal,
-    deliver,
-    station_name,
-)
+from enroll.engine.orders import Calling, Member, Outcome, PhotoThere, Post, too_late
+from enroll.engine.readings import Readings
+from enroll.engine.station import TOGETHER_SECONDS, Refusal, station_name
 from enroll.engine.threads import Executors, ThreadEngine
-from enroll.engine.workers import Introduced, Workers
+from enroll.engine.workers import (
+    LOST_SECONDS,
+    SCHEDULER_LOST,
+    SILENT_SECONDS,
+    STUCK_SECONDS,
+    Workers,
+)
 from enroll.errors import EnrollError, LocalError
 from enroll.expiry import SIGNED_BEYOND_SECONDS
 from enroll.facesearch import FaceSearch, OwnCode, SignedCall
-from enroll.model import Answer, Fault, Status, Unusable, Verdict
-from enroll.photos import PhotoCode, PhotoStore
-from enroll.settings import DEFAULT_PREPARATION, Preparation
+from enroll.model import Answer, Unusable, Verdict
+from enroll.photos import PhotoStore
+from enroll.settings import Preparation
 
 TICK_SECONDS = 0.1
 """How often deadlines are looked at."""
@@ -60,70 +48,31 @@ TICK_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 """How often the workers are asked what they are."""
 
-SILENT_SECONDS = 20.0
-"""After this long without a word a worker is taken for lost: others read what it should have."""
-
-LOST_SECONDS = 60.0
-"""After this long without a scheduler, or without any worker, the run ends."""
-
-REFUSED_SECONDS = 5.0
-"""The same where there are workers, but none that can work."""
-
-UNSEEN = 3
-"""How many times in a row a worker may say that it does not read what it was ordered to, before it
-is read elsewhere: an outcome may be on its way."""
-
-TIMES_LOST = 3
-"""After the loss of so many workers that were reading it, a photo is taken for the cause."""
-
-_LOGGER = logging.getLogger("enroll")
-
 
 class DaskEngine:
     """See `enroll.engine.Engine` for the contract, and the module. Calls without a photo are made
     here. `close` ends the stations; who opened the cluster closes that."""
 
     def __init__(
-        self,
-        service: FaceSearch,
-        store: PhotoStore,
-        executors: Executors,
-        cluster: Cluster,
-        *,
-        calls: int,
-        preparation: Preparation = DEFAULT_PREPARATION,
-        memory: int | None = None,
+        self, service: FaceSearch, store: PhotoStore, executors: Executors, workers: Workers
     ) -> None:
-        """Each worker makes at most `calls` at a time; `memory` is for all local workers."""
+        """`workers` are mustered already."""
         self._service = service
         self._own = ThreadEngine(service, store, executors)
-        self._cluster = cluster
-        local = cluster.workers
-        self._posting = Posting(
-            run=uuid.uuid4().hex,
-            root=store.root,
-            way=service.way,
-            calls=calls,
-            readers=executors.reading_at_once,
-            memory=None if local is None else local.share_of(memory, preparation.max_pixels),
-            preparation=preparation,
-        )
-        self._workers = Workers(cluster, self._posting)
+        self._cluster = workers.cluster
+        self._workers = workers
+        self._run = workers.posting.run
+        self._post = Post(self._cluster, self._run)
         self._numbers = itertools.count(1)
-        self._members: dict[str, Member] = {}  # by instance
         self._photos: dict[int, PhotoThere] = {}
-        self._reading: dict[int, Reading] = {}
         self._calling: dict[int, Calling] = {}
-        self._homeless: list[Reading] = []
-        self._parcels: list[Parcel] = []
         self._state = threading.Condition()
+        self._readings = Readings(workers, numbers=self._numbers, ordered=self._state)
         self._closed = False
         self._looking = False
         self._look_at = self._looked_at = self._worked_at = clock.monotonic()
         self._fault: EnrollError | None = None
         self._subscribe()
-        with suppress(Exception):  # it is repeated
-            cluster.ask(self._look())
         threading.Thread(target=self._serve, daemon=True, name="enroll-dask").start()
 
     @property
@@ -133,19 +82,25 @@ class DaskEngine:
         with self._state:
             if self._fault is not None:
                 return 1
-            return sum(one.introduction.readers for one in self._members.values() if not one.full)
+            able = [one for one in self._members.values() if not (one.full or one.fault)]
+            return sum(one.introduction.readers for one in able)
 
     @property
     def fault(self) -> EnrollError | None:
         """That there is no scheduler any more, or no worker."""
         return self._fault
 
+    @property
+    def _members(self) -> dict[str, Member]:
+        return self._workers.members
+
     # What the run asks for
 
     def read(self, paths: Sequence[str], preparation: Preparation) -> Future[Read]:
         future: Future[Read] = Future()
         on_end = partial(self._read, paths, preparation, future)
-        self._order_reading(Reading(next(self._numbers), paths, preparation, on_end))
+        with self._state:
+            self._readings.order(paths, preparation, on_end)
         return future
 
     def call(self, call: SignedCall, photo: HeldPhoto | None = None) -> Future[Answer]:
@@ -171,57 +126,11 @@ class DaskEngine:
         with self._state:
             self._closed = True
             self._photos.clear()
-            addresses = [one.address for one in self._members.values()]
             self._state.notify()
         self._own.close()
-        with suppress(Exception):  # workers that cannot be reached let go by themselves
-            self._cluster.ask(self._workers.dismiss(addresses))
+        self._workers.dismiss()
 
     # Orders, and what comes of them; all of this holds the lock
-
-    def _order_reading(self, reading: Reading) -> None:
-        """Have it read by the worker that has least to do."""
-        with self._state:
-            if self._fault is not None:
-                reading.on_end(Outcome(error=self._fault))
-                return
-            self._reading[reading.number] = reading
-            member = min(
-                self._members.values(),
-                # The run asks for no more while all are full, but what was lost is read again.
-                key=lambda one: (one.full, one.reading / one.introduction.readers, one.held),
-                default=None,
-            )
-            if member is None:
-                self._homeless.append(reading)
-                return
-            reading.instance, reading.accepted, reading.unseen = (
-                member.introduction.instance,
-                False,
-                0,
-            )
-            member.reading += 1
-            member.queue.append(reading)
-            self._state.notify()
-
-    def _read_elsewhere(self, reading: Reading) -> None:
-        """Its worker is lost, and perhaps this was the reason."""
-        self._forget_reading(reading)
-        reading.number, reading.lost = next(self._numbers), reading.lost + 1
-        if reading.lost < TIMES_LOST:
-            reading.paths = reading.paths[:1]
-            self._order_reading(reading)
-            return
-        fault = Fault(
-            code=PhotoCode.UNREADABLE,
-            message=f"The photo could not be read: {TIMES_LOST} workers were lost over it.",
-        )
-        reading.on_end(Outcome(read=([Unusable(status=Status.FAILED, fault=fault)], False)))
-
-    def _forget_reading(self, reading: Reading) -> None:
-        del self._reading[reading.number]
-        if reading.instance in self._members:
-            self._members[reading.instance].reading -= 1
 
     def _read(
         self, paths: Sequence[str], preparation: Preparation, future: Future[Read], end: Outcome
@@ -259,9 +168,7 @@ class DaskEngine:
             self._state.notify()
             return
         photo = calling.photo
-        on_end = partial(self._read_again, calling)
-        again = Reading(next(self._numbers), [photo.path], photo.preparation, on_end)
-        self._order_reading(again)
+        self._readings.order([photo.path], photo.preparation, partial(self._read_again, calling))
 
     def _read_again(self, calling: Calling, end: Outcome) -> None:
         """Make a call whose photo another worker has read, if it is the same and in time."""
@@ -310,34 +217,20 @@ class DaskEngine:
         with self._state:
             if isinstance(outcome, tuple):
                 self._has_read(instance, number, outcome)
-            elif number in self._reading:
-                self._has_not_read(self._reading[number], outcome)
+            elif number in self._readings:
+                self._readings.has_not_read(number, outcome)
             elif number in self._calling:
                 self._has_called(self._calling[number], instance, outcome)
 
     def _has_read(self, instance: str, number: int, read: Read) -> None:
         member = self._members.get(instance)
-        photos = [photo for photo in read[0] if isinstance(photo, HeldPhoto)]
         if member is not None:
-            member.held += sum(photo.size for photo in photos)
-        reading = self._reading.get(number)
-        if reading is not None:
-            self._forget_reading(reading)
-            reading.on_end(Outcome(instance, read))
-        elif member is not None:  # another has read them meanwhile
-            for photo in photos:
-                member.held -= photo.size
-                member.dropped.append(photo.handle)
-
-    def _has_not_read(self, reading: Reading, outcome: object) -> None:
-        if isinstance(outcome, Refusal):
-            if (member := self._members.get(reading.instance)) is not None:
-                self._workers.doubt(member.address)
-            self._read_elsewhere(reading)
-            return
-        self._forget_reading(reading)
-        error = outcome if isinstance(outcome, BaseException) else TypeError(repr(outcome))
-        reading.on_end(Outcome(error=error))
+            member.held += sum(one.size for one in read[0] if isinstance(one, HeldPhoto))
+        if not self._readings.has_read(number, instance, read) and member is not None:
+            for photo in read[0]:
+                if isinstance(photo, HeldPhoto):
+                    member.held -= photo.size
+                    member.dropped.append(photo.handle)
 
     def _has_called(self, calling: Calling, instance: str, outcome: object) -> None:
         if isinstance(outcome, Answer) and calling.left_at is not None:
@@ -361,7 +254,7 @@ class DaskEngine:
             with self._state:
                 self._forsake(error)
         with suppress(Exception):  # the client is closed
-            self._cluster.client.unsubscribe_topic(station_name(self._posting.run))
+            self._cluster.client.unsubscribe_topic(station_name(self._run))
 
     def _hand_over_and_check(self) -> None:
         check_at, pause = 0.0, threading.Event()
@@ -373,47 +266,17 @@ class DaskEngine:
                     self._state.wait(TICK_SECONDS)
                 if self._closed and not self._calling:
                     break
-                parcels = self._pack() if connected else []
+                parcels = self._post.pack(self._members.values()) if connected else []
             for parcel in parcels:
-                self._hand_over(parcel)
+                self._post.send(parcel)
             if parcels:
                 pause.wait(TOGETHER_SECONDS)
             with self._state:
-                self._parcels += [parcel for parcel in parcels if parcel.task is not None]
+                self._post.keep(parcels)
                 now = clock.monotonic()
                 if now >= check_at:
                     check_at = now + TICK_SECONDS
                     self._check(now)
-
-    def _pack(self) -> list[Parcel]:
-        parcels = []
-        for member in self._members.values():
-            if member.queue:
-                orders, member.queue = member.queue, []
-                for order in orders:
-                    if isinstance(order, Calling):
-                        order.left_at = clock.time()  # from here on nothing proves that it has not
-                numbers = [order.number for order in orders]
-                parcels.append(Parcel(member, orders, numbers))
-        return parcels
-
-    def _hand_over(self, parcel: Parcel) -> None:
-        member = parcel.member
-        dropped, member.dropped = member.dropped, []
-        delivery = Delivery(
-            member.introduction.instance, [order_for(one, member) for one in parcel.orders], dropped
-        )
-        with suppress(Exception):  # a client that is closed; what is lost with it is seen later
-            parcel.task = self._cluster.client.submit(
-                deliver,
-                self._posting.run,
-                pickle.dumps(delivery),
-                key=f"{station_name(self._posting.run)}-{next(self._numbers)}",
-                workers=[member.address],
-                allow_other_workers=False,
-                retries=0,
-                pure=False,
-            )
 
     def _check(self, now: float) -> None:
         self._check_parcels()
@@ -424,42 +287,28 @@ class DaskEngine:
             if self._cluster.workers is not None:
                 self._cluster.workers.tend()
             self._cluster.begin(self._look())
-        for member in list(self._members.values()):
-            if now - member.seen_at > SILENT_SECONDS:
-                self._lose(member)
-        if self._members:
+        if any(not one.fault for one in self._members.values()):
             self._worked_at = now
         if self._fault is None and (because := self._why_over(now)):
             self._fail(LocalError(f"{because} Run the same command again when that is corrected."))
 
     def _check_parcels(self) -> None:
-        """Forget tasks that are done, so that Dask does not run them again."""
-        left = []
-        for parcel in self._parcels:
-            status, member = parcel.task.status, parcel.member
-            if status == "pending" and self._members.get(member.introduction.instance) is member:
-                left.append(parcel)
+        for parcel, status in self._post.over(self._members.values()):
+            if status == "finished":
+                for number in parcel.numbers:
+                    self._readings.accepted(number)
                 continue
-            with suppress(Exception):  # the client is closed
-                parcel.task.release()
-            if status != "finished":
-                self._workers.doubt(member.address)
-            for reading in [self._reading.get(number) for number in parcel.numbers]:
-                if reading is None:
-                    continue
-                if status == "finished":
-                    reading.accepted = True
-                else:
-                    self._read_elsewhere(reading)
-        self._parcels = left
+            if status == "error":  # the station is not there, or no longer
+                self._give_up(parcel.member)
+            self._workers.doubt(parcel.member.address)
+            for number in parcel.numbers:
+                self._readings.not_taken(number, suspect=status == "lost")
 
     def _why_over(self, now: float) -> str:
         if self._cluster.closed or now - self._looked_at > LOST_SECONDS:
-            return "The Dask scheduler does not answer any more."
-        refused = dict(self._workers.refused)
-        if now - self._worked_at > (REFUSED_SECONDS if refused else LOST_SECONDS):
-            reasons = "; ".join(f"{one}: {why}" for one, why in sorted(refused.items()))
-            return f"No Dask worker can work for this run{f' ({reasons})' if reasons else ''}."
+            return SCHEDULER_LOST
+        if now - self._worked_at > LOST_SECONDS:
+            return self._workers.none_can_work()
         return ""
 
     def _fail(self, fault: LocalError) -> None:
@@ -467,25 +316,20 @@ class DaskEngine:
         self._fault = fault
         for calling in [one for one in self._calling.values() if one.left_at is None]:
             self._order_call(calling)  # which says so
-        self._give_up_reading(fault)
+        self._readings.give_up(fault)
 
     def _forsake(self, error: BaseException) -> None:
         """Nothing is watched any more."""
         for calling in list(self._calling.values()):
             self._end_call(calling, error)
-        self._give_up_reading(error)
-
-    def _give_up_reading(self, error: BaseException) -> None:
-        readings, self._homeless = list(self._reading.values()), []
-        self._reading.clear()
-        for reading in readings:
-            reading.on_end(Outcome(error=error))
+        self._readings.give_up(error)
 
     # Who works for the run; in the client's event loop
 
     def _subscribe(self) -> None:
         """Again and again: a scheduler forgets it when the link to it was cut."""
-        self._cluster.client.subscribe_topic(station_name(self._posting.run), self._reported)
+        with suppress(Exception):
+            self._cluster.client.subscribe_topic(station_name(self._run), self._reported)
 
     async def _look(self) -> None:
         """See which workers there are, and have new ones set up their stations."""
@@ -494,56 +338,32 @@ class DaskEngine:
             self._subscribe()
             with self._state:
                 self._looked_at = now = clock.monotonic()
-                for address, introduced in sight.introduced.items():
-                    self._introduced(address, introduced, now)
-                for member in list(self._members.values()):
-                    heard_at = sight.heard_at.get(member.address)
-                    if heard_at is None:
-                        self._lose(member)
-                    elif heard_at != member.heard_at:
-                        member.heard_at, member.seen_at = heard_at, now
+                for member in self._workers.update(sight):
+                    self._lose(member)
+                for introduced in sight.introduced.values():
+                    self._readings.look_for(introduced.introduction)
+                for member in self._post.stuck(now - SILENT_SECONDS):
+                    self._avoid(member)
+                self._readings.give_out()
         finally:
             self._looking = False
 
-    def _introduced(self, address: str, introduced: Introduced, now: float) -> None:
-        introduction = introduced.introduction
-        member = self._members.get(introduction.instance)
-        if member is None:
-            for before in [one for one in self._members.values() if one.address == address]:
-                self._lose(before)  # it was started again
-            member = Member(
-                address, introduction, introduced.monotonic_offset, introduced.wall_offset, now
-            )
-            self._members[introduction.instance] = member
-            homeless, self._homeless = self._homeless, []
-            for reading in homeless:
-                self._order_reading(reading)
-        # The quicker the answer, the higher and the truer is the offset.
-        offset = max(member.monotonic_offset, introduced.monotonic_offset)
-        member.monotonic_offset, member.wall_offset = offset, introduced.wall_offset
-        member.introduction, member.seen_at = introduction, now
-        for reading in [one for one in self._reading.values() if one.accepted]:
-            if (
-                reading.instance == introduction.instance
-                and reading.number not in introduction.reading
-            ):
-                reading.unseen += 1
-                if reading.unseen > UNSEEN:
-                    self._read_elsewhere(reading)
+    def _avoid(self, member: Member) -> None:
+        """Give nothing more to a worker that lives and takes no order, for a while."""
+        self._give_up(member)
+        why = f"it has taken no order for {SILENT_SECONDS:.0f} seconds"
+        self._workers.refuse(member.address, why, seconds=STUCK_SECONDS)
 
-    def _lose(self, member: Member) -> None:
+    def _give_up(self, member: Member) -> None:
+        """Do without a worker that is there, and no photo's fault."""
+        if self._members.get(member.instance) is member:
+            self._workers.lose(member)
+            self._lose(member, suspect=False)
+
+    def _lose(self, member: Member, *, suspect: bool = True) -> None:
         """A worker is gone. What was not handed over to it goes elsewhere."""
-        del self._members[member.introduction.instance]
-        self._workers.doubt(member.address)
-        _LOGGER.warning("The Dask worker at %s was lost.", member.address)
         queue, member.queue = member.queue, []
         for order in queue:
             if isinstance(order, Calling):
                 self._order_call(order)
-        lost = [
-            one for one in self._reading.values() if one.instance == member.introduction.instance
-        ]
-        for reading in lost:
-            if reading in queue:  # it was not begun, so it is not the reason
-                reading.lost -= 1
-            self._read_elsewhere(reading)
+        self._readings.lose(member, kept=queue, suspect=suspect)

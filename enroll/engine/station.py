@@ -22,26 +22,35 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
+from typing import Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from enroll import __version__, clock
-from enroll.engine import HeldPhoto
+from enroll.engine import HeldPhoto, Read
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import EnrollError, ShortageError
 from enroll.facesearch import Courier, OwnCode, SignedCall, Way
 from enroll.facesearch.signing import key_in
-from enroll.model import Answer, Verdict
-from enroll.photos import BUDGET, check_installed, give_back_memory, limit_memory, open_store
+from enroll.model import Answer, Fault, Status, Unusable, Verdict
+from enroll.photos import (
+    BUDGET,
+    PhotoCode,
+    check_installed,
+    give_back_memory,
+    limit_memory,
+    open_store,
+)
 from enroll.resources import raise_file_limit, share_out
 from enroll.settings import Preparation, heif_installed
 from enroll.threads import Threads
 
 LEASE_SECONDS = 300.0
-"""After this long without a word from its run, a station lets go of its photos: the run is dead."""
+"""After this long without a word from its run, a station ends: the run is dead. If it is not, it
+has another one set up."""
 
 TOGETHER_SECONDS = 0.005
 """Outcomes within it go into one message, as a message costs Dask more than it costs us."""
@@ -52,24 +61,24 @@ WORKER_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """What a station has to know: its run, where the photos are, how calls get to the service, and
-    how many of both may be under way at a time. `memory` is bytes, None for a share of the
-    machine's; see `enroll.photos.limit_memory`."""
+    """What a station has to know: where the photos are, how calls get to the service, and how many
+    of both may be under way at a time. `memory` is bytes, None for a share of the machine's; see
+    `enroll.photos.limit_memory`. `run` is a name that no other run has."""
 
-    run: str
     root: str
     way: Way
     calls: int
     readers: int
     preparation: Preparation
     memory: int | None = None
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
-    """What a worker says of itself. `fault` is why it cannot work for the run. `monotonic` and
-    `wall` are its clocks; `room` is how many bytes of photos it may hold; `reading` are the orders
-    that it has not ended."""
+    """What a worker says of itself. `fault` is why it cannot work for the run or, where it has an
+    `instance`, why it can read no photos now. `monotonic` and `wall` are its clocks; `room` is how
+    many bytes of photos it may hold; `reading` are the orders that it has not ended."""
 
     version: str
     instance: str = ""
@@ -134,9 +143,10 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         self.instance = ""
         self.fault = ""
         self.readers = 0
+        self._opening: asyncio.Task[None] | None = None
 
     async def setup(self, worker: Worker) -> None:
-        """Open the store of photos, and be ready. Raises nothing: `fault` says what is wrong."""
+        """Be ready to work. Raises nothing: `fault` says what is wrong."""
         self.instance = uuid.uuid4().hex
         self._worker = worker
         self._ready = False
@@ -147,24 +157,32 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._heard = clock.monotonic()
+        self._lacking = ""  # a photo that could not be reached here
+        await self._open()
+
+    async def _open(self) -> None:
         try:
-            await asyncio.to_thread(self._open)
+            self.fault = await asyncio.to_thread(self._opened)
         except EnrollError as error:
             self.fault = str(error)
         except Exception as error:  # noqa: BLE001  # a bug of ours must not end the worker
             self.fault = f"its station could not be set up: {error!r}"
         self._ready = not self.fault
 
-    def _open(self) -> None:
+    def open_again(self) -> None:
+        """See once more whether it can work, where it could not."""
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+
+    def _opened(self) -> str:
+        """Open the store of photos and what makes calls; returns why it cannot be done."""
         posting = self.posting
-        store = open_store(posting.root)
-        if store.is_gone():
-            self.fault = f"there are no photos below {posting.root}"
-            return
+        self._store = store = open_store(posting.root)
+        if fault := self._lacks(store.locate("photo")):
+            return fault
         check_installed(posting.preparation)
         if posting.preparation.heif and not heif_installed():
-            self.fault = "it lacks the extra heif, which the run has"
-            return
+            return "it lacks the extra heif, which the run has"
         courier = Courier(posting.way)
         raise_file_limit()
         warnings.filterwarnings("ignore", module="PIL")  # the rows report odd photos
@@ -181,6 +199,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         self._courier = courier
         self._engine = ThreadEngine(courier, store, self._executors)
         threading.Thread(target=self._watch, daemon=True).start()
+        return ""
 
     def _memory(self, worker: Worker) -> int | None:
         if self.posting.memory is not None:
@@ -201,19 +220,32 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
 
     def _watch(self) -> None:
         while not self._over.wait(LEASE_SECONDS / 10):
-            now = clock.monotonic()
-            if now - self._heard > LEASE_SECONDS:
-                self._engine.close()  # an order that comes yet finds no photo
-                self._heard = now
+            if clock.monotonic() - self._heard > LEASE_SECONDS:
+                self._worker.loop.add_callback(self._worker.plugin_remove, self.name)
+                return
 
-    def introduction(self) -> Introduction:
+    def _lacks(self, path: str) -> str:
+        """Why photos cannot be read here, such as this one; empty if they can."""
+        try:
+            if self._store.is_gone():
+                return f"there are no photos below {self.posting.root}"
+            self._store.stat([path])
+        except EnrollError as error:
+            return str(error)
+        return ""
+
+    async def introduction(self) -> Introduction:
         """What it can do, and what it is doing."""
         self._heard = clock.monotonic()
+        fault = self.fault
+        if path := self._lacking:
+            fault = await asyncio.to_thread(self._lacks, path)
+            self._lacking = path if fault else ""
         with self._lock:
             return Introduction(
                 version=__version__,
                 instance=self.instance if self._ready else "",
-                fault=self.fault,
+                fault=fault.rstrip("."),
                 monotonic=clock.monotonic(),
                 wall=clock.time(),
                 readers=self.readers,
@@ -223,6 +255,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
 
     def take(self, delivery: Delivery) -> None:
         """Begin to carry out a delivery; the outcomes are reported."""
+        self._heard = clock.monotonic()
         if delivery.instance != self.instance:
             for order in delivery.orders:
                 self._report(order.number, Refusal.OTHER_INSTANCE)
@@ -239,7 +272,24 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         with self._lock:
             self._reading.add(order.number)
         future = self._engine.read(order.paths, order.preparation)
-        future.add_done_callback(partial(self._ended, order.number))
+        future.add_done_callback(partial(self._has_read, order))
+
+    def _has_read(self, order: ReadOrder, future: Future[Read]) -> None:
+        """A photo that is missing may be there for others: here, all of them may be."""
+        if not future.cancelled() and future.exception() is None:
+            photos, quick = future.result()
+            unreached = [photo for photo in photos if _is_unreached(photo)]
+            if unreached and (why := self._lacks(order.paths[0])):
+                self._lacking = order.paths[0]
+                gone = Unusable(
+                    status=Status.FAILED,
+                    fault=Fault(code=PhotoCode.UNREADABLE, message=why),
+                    share_gone=True,
+                )
+                photos = [gone if _is_unreached(one) else one for one in photos]
+                future = Future()
+                future.set_result((photos, quick))
+        self._ended(order.number, future)
 
     def _call(self, order: CallOrder) -> None:
         now = clock.monotonic()
@@ -267,7 +317,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         else:
             future.add_done_callback(partial(self._ended, order.number))
 
-    def _ended(self, number: int, future: Future[object]) -> None:
+    def _ended(self, number: int, future: Future[Any]) -> None:
         if not future.cancelled():
             error = future.exception()
             self._report(number, future.result() if error is None else error)
@@ -293,6 +343,12 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         self._worker.log_event(self.name, reports)
 
 
+def _is_unreached(photo: HeldPhoto | Unusable) -> bool:
+    return isinstance(photo, Unusable) and (
+        photo.share_gone or photo.fault.code == PhotoCode.MISSING
+    )
+
+
 async def introduce(posting: Posting, version: str, dask_worker: Worker) -> Introduction:
     """Run on a worker: set up its station if it has none, and say what it can do. A worker of
     another version than the run's sets up nothing."""
@@ -303,7 +359,9 @@ async def introduce(posting: Posting, version: str, dask_worker: Worker) -> Intr
         plugin = Station(posting)
         await dask_worker.plugin_add(plugin, name=plugin.name)
     assert isinstance(plugin, Station)  # noqa: S101  # by its name
-    return plugin.introduction()
+    if plugin.fault:
+        plugin.open_again()  # what comes of it is for the next time: it may take long
+    return await plugin.introduction()
 
 
 async def dismiss(run: str, dask_worker: Worker) -> None:

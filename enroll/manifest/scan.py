@@ -81,6 +81,11 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
     return replace(found, manifest=manifest, store=photos.explained(found.store), notes=notes)
 
 
+def photo_root(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> str:
+    """Where that folder is. Raises the same."""
+    return _choose(given, manifest, ledger).store.root
+
+
 def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     chosen = partial(ChosenStore, manifest=manifest)
     itself = given is None or manifest.is_photos or manifest.listing is not None
