@@ -175,7 +175,7 @@ class Run:
             suspects=opened.suspects or suspects,
         )
         self.tally.rows = self.tally.unscanned = given.manifest.rows_at_most
-        engine = self._engine(service, store)
+        engine = self._engine(service, store, core)
         driver = self._driver = Driver(
             _work(opened),
             opened.connection,
@@ -196,12 +196,15 @@ class Run:
             engine.close()
             scan.close()
 
-    def _engine(self, service: FaceSearch, store: PhotoStore) -> ThreadEngine | DaskEngine:
+    def _engine(
+        self, service: FaceSearch, store: PhotoStore, core: OneCore | None
+    ) -> ThreadEngine | DaskEngine:
         if self._workers is None:
             return ThreadEngine(service, store, self._executors)
         from enroll.engine.dask import DaskEngine  # noqa: PLC0415  # an extra
 
-        return DaskEngine(service, store, self._executors, self._workers)
+        joining = None if core is None else core.join
+        return DaskEngine(service, store, self._executors, self._workers, joining=joining)
 
     def photos_gone(self) -> EnrollError | None:
         """Why the run that has been driven is not done: the photos' share is gone."""

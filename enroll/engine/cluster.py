@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import dask.config
-from distributed import Client, LocalCluster
+from distributed import Client
 from distributed.security import Security
 
+from enroll import threads
 from enroll.engine.address import Local, Scheduler, parse_scheduler
 from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.photos.bounds import MACHINE_SHARE
@@ -41,9 +43,15 @@ class Cluster:
     """A Dask client, and the workers on this machine if there are any. Safe to use from any
     thread; `close` ends both."""
 
-    def __init__(self, client: Client, workers: LocalWorkers | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        workers: LocalWorkers | None = None,
+        scheduler: subprocess.Popen[bytes] | None = None,
+    ) -> None:
         self.client = client
         self.workers = workers
+        self._scheduler = scheduler
 
     @property
     def connected(self) -> bool:
@@ -58,7 +66,8 @@ class Cluster:
     @property
     def closed(self) -> bool:
         """Whether there is none, and will be none."""
-        return bool(self.client.status == "closed")
+        ended = self._scheduler is not None and self._scheduler.poll() is not None
+        return ended or bool(self.client.status == "closed")
 
     def ask(self, question: Coroutine[Any, Any, T]) -> T:
         """What the client answers; it is asked in its own event loop. Raises TimeoutError."""
@@ -94,19 +103,24 @@ def open_cluster(text: str) -> Iterator[Cluster]:
         with _local(address.workers) as cluster:
             yield cluster
         return
-    with _client(address) as client:
+    with _client(address, _configured(address)) as client:
         yield Cluster(client)
 
 
-@contextmanager
-def _client(address: Scheduler) -> Iterator[Client]:
-    security = Security()  # by Dask's own configuration
+def _configured(address: Scheduler) -> Security:
+    """The certificates of Dask's own configuration."""
+    security = Security()
     if address.tls and not security.tls_ca_file:
         raise UsageError(
             f"{address.text} needs certificates: set distributed.comm.tls.ca-file, and "
             "distributed.comm.tls.client.cert and .key, in Dask's configuration or as "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE and so on."
         )
+    return security
+
+
+@contextmanager
+def _client(address: Scheduler, security: Security) -> Iterator[Client]:
     connecting = partial(
         Client, address.text, timeout=CONNECT_SECONDS, set_as_default=False, security=security
     )
@@ -126,57 +140,47 @@ def _client(address: Scheduler) -> Iterator[Client]:
 
 @contextmanager
 def _local(count: int) -> Iterator[Cluster]:
-    """A scheduler in this process, with a certificate that lives as long as it does: without one,
-    everybody on this machine could have it carry out anything in our name."""
-    security = Security.temporary()
-    dask.config.set(NO_PAGES)
-    try:
-        cluster = LocalCluster(
-            n_workers=0,
-            processes=False,
-            protocol="tls://",
-            host="127.0.0.1",
-            security=security,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=False,
-        )
-    except (OSError, RuntimeError) as error:
-        raise LocalError(f"Dask could not be started here ({_in_words(error)}).") from error
-    with cluster, Client(cluster, set_as_default=False) as client:
-        workers = LocalWorkers(cluster.scheduler_address, security, count=count)
-        try:
-            yield Cluster(client, workers)
-        finally:
-            workers.close()
+    """A scheduler and workers, each in a process of its own, with a certificate that lives as long
+    as they do: without one, everybody on this machine could have them carry out anything in our
+    name. The scheduler is not in our process, as it takes about as much of the processor as a run.
+    """
+    with ExitStack() as stack:
+        scheduler = _start("local_scheduler", stdout=subprocess.PIPE)
+        stack.callback(_end, [scheduler])
+        workers = LocalWorkers(count)  # they import Dask while the scheduler does
+        stack.callback(workers.close)
+        security = Security.temporary()
+        _tell(scheduler, security, role="scheduler")
+        address = _address_of(scheduler)
+        workers.begin(address, security)
+        client = stack.enter_context(_client(Scheduler(address, tls=True), security))
+        yield Cluster(client, workers, scheduler)
+
+
+def _address_of(scheduler: subprocess.Popen[bytes]) -> str:
+    """Where a scheduler listens that was just started. Raises LocalError if it does not."""
+    assert scheduler.stdout is not None  # noqa: S101  # by PIPE
+    ready, _, _ = select.select([scheduler.stdout], [], [], ANSWER_SECONDS)
+    address = scheduler.stdout.readline().decode().strip() if ready else ""
+    if not address:
+        raise LocalError("Dask's scheduler could not be started here.")
+    return address
 
 
 class LocalWorkers:
     """Worker processes on this machine. They end when this process does, however it ends."""
 
-    def __init__(self, address: str, security: Security, *, count: int) -> None:
-        self._address = address
-        worker = security.get_tls_config_for_role("worker")
-        self._secret = "\0".join(
-            (address, worker["ca_file"], worker["cert"], worker["key"])
-        ).encode()
+    def __init__(self, count: int) -> None:
+        """They wait for the scheduler's address: see `begin`."""
+        self._given: tuple[Security, str] | None = None
         self._restarts = RESTARTS * count
-        self.processes = [self._start() for _ in range(count)]
+        self.processes = [_start("local_worker") for _ in range(count)]
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        try:
-            process = subprocess.Popen(  # this Python, this module
-                [sys.executable, "-m", "enroll.engine.local_worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us: calls in flight end
-            )
-        except OSError as error:
-            raise no_thread(error) from error
-        assert process.stdin is not None  # noqa: S101  # by PIPE
-        with suppress(OSError):  # it has died at once, which `tend` sees
-            process.stdin.write(len(self._secret).to_bytes(8, "big") + self._secret)
-            process.stdin.flush()
-        return process
+    def begin(self, address: str, security: Security) -> None:
+        """Have them work for the scheduler there."""
+        self._given = security, address
+        for process in self.processes:
+            _tell(process, security, address, role="worker")
 
     def share_of(self, memory: int | None, max_pixels: int) -> int:
         """Bytes for each, of `memory` for all of them; None is a quarter of the machine's."""
@@ -186,23 +190,56 @@ class LocalWorkers:
     def tend(self) -> None:
         """Start those again that have ended, a few times."""
         for place, process in enumerate(self.processes):
-            if process.poll() is not None and self._restarts > 0:
+            if process.poll() is not None and self._given and self._restarts > 0:
                 self._restarts -= 1
                 _close_pipe(process)
                 with suppress(ShortageError):
-                    self.processes[place] = self._start()
+                    self.processes[place] = _start("local_worker")
+                    _tell(self.processes[place], *self._given, role="worker")
 
     def close(self) -> None:
         """End them all; nothing waits for a call under way."""
         self._restarts = 0
-        for process in self.processes:
-            _close_pipe(process)
-        for process in self.processes:
-            try:
-                process.wait(timeout=2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _end(self.processes)
+
+
+def _start(module: str, *, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """This Python with a module of ours. Raises ShortageError."""
+    threads.use_all()  # else it has the one core that the threads of a run share
+    try:
+        return subprocess.Popen(  # noqa: S603  # this Python, a module of ours
+            [sys.executable, "-m", f"enroll.engine.{module}"],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            start_new_session=True,  # Ctrl-C is for us: calls in flight end
+        )
+    except OSError as error:
+        raise no_thread(error) from error
+
+
+def _tell(
+    process: subprocess.Popen[bytes], security: Security, address: str = "", *, role: str
+) -> None:
+    """Give it what it begins with, over a pipe that nobody else can read."""
+    tls = security.get_tls_config_for_role(role)
+    given = "\0".join((address, tls["ca_file"], tls["cert"], tls["key"])).encode()
+    assert process.stdin is not None  # noqa: S101  # by PIPE
+    with suppress(OSError):  # it has died at once, which `tend` sees
+        process.stdin.write(len(given).to_bytes(8, "big") + given)
+        process.stdin.flush()
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        _close_pipe(process)
+    for process in processes:
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _close_pipe(process: subprocess.Popen[bytes]) -> None:
@@ -219,13 +256,6 @@ def _quiet() -> None:
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False
     dask.config.set({"distributed.admin.tick.limit": "60s"})
-
-
-NO_PAGES: dict[str, Any] = {
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-}
-"""Configuration without Dask's web pages, which would show everybody here what is being done."""
 
 
 def _in_words(error: BaseException) -> str:

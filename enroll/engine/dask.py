@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -54,9 +54,16 @@ class DaskEngine:
     here. `close` ends the stations; who opened the cluster closes that."""
 
     def __init__(
-        self, service: FaceSearch, store: PhotoStore, executors: Executors, workers: Workers
+        self,
+        service: FaceSearch,
+        store: PhotoStore,
+        executors: Executors,
+        workers: Workers,
+        *,
+        joining: Callable[[], object] | None = None,
     ) -> None:
-        """`workers` are mustered already."""
+        """`workers` are mustered already. The threads that pass the interpreter to the run's,
+        Dask's among them, call `joining`."""
         self._service = service
         self._own = ThreadEngine(service, store, executors)
         self._cluster = workers.cluster
@@ -72,6 +79,9 @@ class DaskEngine:
         self._looking = False
         self._look_at = self._looked_at = self._worked_at = clock.monotonic()
         self._fault: EnrollError | None = None
+        self._joining = joining
+        if joining is not None:
+            self._cluster.client.loop.add_callback(joining)
         self._subscribe()
         threading.Thread(target=self._serve, daemon=True, name="enroll-dask").start()
 
@@ -248,6 +258,8 @@ class DaskEngine:
     # The thread that hands orders over, and keeps deadlines whatever Dask does
 
     def _serve(self) -> None:
+        if self._joining is not None:
+            self._joining()
         try:
             self._hand_over_and_check()
         except BaseException as error:  # noqa: BLE001  # a bug: whoever waits gets it

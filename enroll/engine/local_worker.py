@@ -16,19 +16,32 @@ import dask.config
 from distributed import Worker
 from distributed.security import Security
 
+_CONFIGURATION = {
+    # No web pages, which would show everybody on this machine what is being done.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.tick.limit": "60s",
+}
+
 
 def main() -> None:
     """Work until the run has ended."""
+    address, security = begin(role="worker")
+    asyncio.run(_work(address, security))
+
+
+def begin(*, role: str) -> tuple[str, Security]:
+    """The scheduler's address and a certificate, from the run, with which this process ends."""
     pipe = sys.stdin.buffer
     length = int.from_bytes(pipe.read(8), "big")
+    if not length:  # the run has ended before it began
+        os._exit(0)
     address, ca_file, cert, key = pipe.read(length).decode().split("\0")
     threading.Thread(target=_end_with_the_run, daemon=True).start()
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    dask.config.set({"distributed.worker.http.routes": [], "distributed.admin.tick.limit": "60s"})
-    security = Security(
-        tls_ca_file=ca_file, tls_worker_cert=cert, tls_worker_key=key, require_encryption=True
-    )
-    asyncio.run(_work(address, security))
+    dask.config.set(_CONFIGURATION)
+    tls = {f"tls_{role}_cert": cert, f"tls_{role}_key": key}
+    return address, Security(tls_ca_file=ca_file, require_encryption=True, **tls)
 
 
 async def _work(address: str, security: Security) -> None:
