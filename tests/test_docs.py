@@ -22,6 +22,7 @@ import click
 import forked
 import manual
 import pytest
+from object_servers import free_port
 from real_command import Command
 
 from enroll import __all__ as public_names
@@ -537,6 +538,8 @@ def people(manifest: str, column: str, delimiter: str) -> set[str]:
 def test_the_rehearsal_of_the_readme_runs_and_ends_with_tokens(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
     start, *then = code_blocks(section("README.md", "A first rehearsal"), "sh")
+    then[-1] = re.sub("^pip install .*", "", then[-1]).replace(":9000", f":{free_port()}")
+    then[-1] += "enroll export - --group-id from-a-bucket\nenroll export - --group-id on-workers\n"
     bare = Command(home=tmp_path / "home", folder=tmp_path)
     enroll, *options = shlex.split(start)
     assert enroll == "enroll"
@@ -554,7 +557,7 @@ def test_the_rehearsal_of_the_readme_runs_and_ends_with_tokens(tmp_path: Path) -
     assert "nothing to do" in done.stdout
     assert tokens(tmp_path / "manifests" / "people.results.csv", ",") == 5
     assert tokens(tmp_path / "manifests" / "personnel.results.csv", ";") == 3
-    assert len(re.findall(r",enrolled,[0-9a-f]{32},", done.stdout)) == 6
+    assert len(re.findall(r",enrolled,[0-9a-f]{32},", done.stdout)) == 6 + 5 + 5
 
 
 def in_a_shell(
