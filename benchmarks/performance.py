@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 from suite import (
+    engines,
     first_call,
     growth,
     in_flight,
@@ -49,6 +50,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "report": report.measure,
     "match": match.measure,
     "objects": objects.measure,
+    "engines": engines.measure,
 }
 """In the order in which they run."""
 

@@ -45,6 +45,11 @@ CASES = {
         "a row of 64 KB from a bucket",
         "nothing to do in a bucket, 60 rows",
     },
+    "engines": {
+        "a row of 64 KB by two workers of Dask",
+        "4 places by two workers of Dask, calls of 0.1 s",
+        "preparing by workers of one core each",
+    },
 }
 needed = [
     *(name for name in ("nginx",) if find(name) is None),
@@ -59,7 +64,7 @@ needed = [
     [
         ("startup", "row-cost", "tls-row-cost", "unchanged", "due"),
         ("first-call", "limits", "report", "match", "objects"),
-        ("in-flight", "preparing", "growth"),
+        ("in-flight", "preparing", "growth", "engines"),
     ],
     ids="+".join,
 )

@@ -53,8 +53,11 @@ class Bench:
     @property
     def held_rows(self) -> int:
         """Rows that last longer than any limit is held."""
-        places = max(*self.size.limits, sum(STEP))
-        return round(1.2 * places * self.size.limit_seconds / self.size.latency) + 100
+        return self.rows_for(max(*self.size.limits, sum(STEP)), self.size.latency)
+
+    def rows_for(self, places: int, latency: float) -> int:
+        """Rows that last longer than so many places are held, with calls of so many seconds."""
+        return round(1.2 * places * self.size.limit_seconds / latency) + 100
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -52,14 +52,19 @@ class Held:
     looks: Sequence[tuple[float, float]]
 
     def share(self, warm_up: float) -> float:
-        """Served calls as % of the ideal, behind the first `warm_up` seconds."""
+        """Time in places for which calls of exactly the latency were served, as % of the ideal,
+        behind the first `warm_up` seconds."""
         begin = self.phases[0][0] + warm_up
         ends = [*(at for at, _ in self.phases[1:]), self.end]
         ideal = sum(
-            limit * max(until - max(since, begin), 0.0) / self.latency
+            limit * max(until - max(since, begin), 0.0)
             for (since, limit), until in zip(self.phases, ends, strict=True)
         )
-        served = sum(call.status == 200 for call in self._counted(begin))
+        served = sum(
+            max(min(call.time + self.latency, self.end) - max(call.time, begin), 0.0)
+            for call in self.calls
+            if call.status == 200
+        )
         return 100 * served / ideal
 
     def refused(self, warm_up: float) -> float:
@@ -81,13 +86,15 @@ def measure(bench: Bench) -> Iterator[Figure]:
     for limit in bench.size.limits:
         names = [OURS, REQUESTS] if limit in bench.size.beside_limits else [OURS]
         for name in names:
-            yield from _figures(bench, f"hidden limit {limit}", name, _held(bench, name, [limit]))
-    held = _held(bench, OURS, STEP)
+            held = hold(bench, [limit], name=name)
+            yield from figures(bench, f"hidden limit {limit}", name, held)
+    held = hold(bench, STEP)
     draw(bench.folder / PICTURE, calls=held.calls, phases=held.phases, end=held.end)
-    yield from _figures(bench, f"hidden limit {'→'.join(map(str, STEP))}", OURS, held)
+    yield from figures(bench, f"hidden limit {'→'.join(map(str, STEP))}", OURS, held)
 
 
-def _figures(bench: Bench, case: str, name: str, held: Held) -> Iterator[Figure]:
+def figures(bench: Bench, case: str, name: str, held: Held) -> Iterator[Figure]:
+    """What there is to say of how a run went."""
     warm_up = bench.size.warm_up
     share, refused = held.share(warm_up), held.refused(warm_up)
     yield figure(case, name, "of the ideal", values=[share], unit="%", target="≥ 97")
@@ -96,14 +103,22 @@ def _figures(bench: Bench, case: str, name: str, held: Held) -> Iterator[Figure]
     yield figure(case, name, "failed by refusals", values=[held.failed], unit="rows", target="0")
 
 
-def _held(bench: Bench, name: str, limits: Sequence[int]) -> Held:
-    """Enroll against each limit for its time, then stop."""
+def hold(
+    bench: Bench,
+    limits: Sequence[int],
+    *,
+    name: str = OURS,
+    latency: float | None = None,
+    options: Sequence[str] = (),
+) -> Held:
+    """Enroll against each limit for its time, then stop; `options` are of `enroll run`."""
     archive, size = bench.small(), bench.size
-    manifest = archive.manifest(bench.held_rows).resolve()
+    latency = latency or size.latency
+    manifest = archive.manifest(bench.rows_for(max(limits), latency)).resolve()
     with (
         Sandbox(
             parallel=limits[0],
-            latency=size.latency,
+            latency=latency,
             detect=False,
             api_key=KEY,
             api_secret=SECRET,
@@ -111,8 +126,8 @@ def _held(bench: Bench, name: str, limits: Sequence[int]) -> Held:
         bench.scratch() as folder,
     ):
         box.create_library(GROUP_ID)
-        command: Command = ours("run", manifest, folder)
-        if name != OURS:
+        command: Command = ours("run", manifest, folder, *options)
+        if name == REQUESTS:
             command = script("with_requests.py", manifest, box.endpoint, folder, workers=_WORKERS)
         environ = surroundings(folder, box.endpoint)
         with watched(command, cwd=folder, environ=environ) as process:
@@ -124,15 +139,15 @@ def _held(bench: Bench, name: str, limits: Sequence[int]) -> Held:
                 phases.append((time.time(), limit))
                 looks += _looks(box, limit, size.limit_seconds)
             end = time.time()
-            time.sleep(1.5 * size.latency)  # what is under way now counts, too
-            if name == OURS:
+            time.sleep(1.5 * latency)  # what is under way now counts, too
+            if name != REQUESTS:
                 process.interrupt()
                 process.wait(codes=[130])
         return Held(
             calls=[call for call in box.calls if call.kind == "add"],
             phases=phases,
             end=end,
-            latency=size.latency,
+            latency=latency,
             failed=_failed(folder),
             looks=looks,
         )

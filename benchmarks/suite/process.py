@@ -29,11 +29,12 @@ _SAID_BYTES = 2_000
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Seconds from start to end, seconds of processor (user and system, of the process and all its
-    children), and bytes of memory at most."""
+    children; `own` of the process alone), and bytes of memory at most."""
 
     wall: float
     cpu: float
     memory: int
+    own: float = 0.0
 
 
 class Watched:
@@ -64,6 +65,8 @@ class Watched:
 
     def wait(self, *, codes: Sequence[int] = (0,)) -> Usage:
         """Wait for its end. Raises ClickException with what it said for another exit code."""
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        own = cpu_of(self._process.pid)
         _, status, used = os.wait4(self._process.pid, 0)
         wall = time.perf_counter() - self._began
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
@@ -72,7 +75,7 @@ class Watched:
         if code not in codes:
             said = self._said.read_bytes()[-_SAID_BYTES:].decode(errors="replace")
             raise click.ClickException(f"{self._process.args!r} left with {code}: {said}")
-        return Usage(wall, used.ru_utime + used.ru_stime, self._memory)
+        return Usage(wall, used.ru_utime + used.ru_stime, self._memory, own)
 
     def end(self) -> None:
         """End it and its children at once, if they are still there."""
@@ -117,6 +120,12 @@ def measured(
     """Run a command to its end."""
     with watched(command, cwd=cwd, environ=environ) as process:
         return process.wait(codes=codes)
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of processor that a process has taken so far, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _members(group: int) -> Iterator[int]:

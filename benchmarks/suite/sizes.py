@@ -20,8 +20,9 @@ class Size:
     manifests. A hidden limit is held for `limit_seconds` (the step: for each of its three), of
     which the first `warm_up` seconds do not count; `beside_limits` are the limits which the rival
     meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time;
-    `mixed_photos` of many kinds. `bucket_reads` are reads of one photo in a bucket. The sides of
-    all these photos, and of what is made of them, are divided by `shrink`.
+    `mixed_photos` of many kinds. `engine_rows` is `row_cost` for workers of Dask, and `places` are
+    so many calls at a time, of so many seconds. `bucket_reads` are reads of one photo in a bucket.
+    The sides of all these photos, and of what is made of them, are divided by `shrink`.
     """
 
     rounds: int
@@ -40,7 +41,9 @@ class Size:
     mixed_photos: int
     in_flight: int
     prepared: tuple[int, int]
+    engine_rows: tuple[int, int]
     bucket_reads: int
+    places: tuple[int, float] = (200, 1.9)
     megapixels: tuple[int, ...] = (24, 12)
     sides: tuple[int, ...] = (4096, 1280)
     shrink: int = 1
@@ -64,7 +67,9 @@ SIZES = {
         mixed_photos=2,
         in_flight=2,
         prepared=(0, 2),
+        engine_rows=(2, 8),
         bucket_reads=5,
+        places=(4, 0.1),
         megapixels=(12,),
         sides=(1280,),
         shrink=20,
@@ -86,6 +91,7 @@ SIZES = {
         mixed_photos=36,
         in_flight=64,
         prepared=(4, 16),
+        engine_rows=(500, 3_000),
         bucket_reads=500,
     ),
     "full": Size(
@@ -105,6 +111,7 @@ SIZES = {
         mixed_photos=180,
         in_flight=64,
         prepared=(4, 52),
+        engine_rows=(1_000, 11_000),
         bucket_reads=1_000,
     ),
 }
