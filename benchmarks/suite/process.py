@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.2
 _MOST_SECONDS = 2 * 3600.0
 """Nothing here takes so long; a command that does is stuck, and ended."""
 
@@ -91,8 +91,11 @@ class Watched:
         until = time.monotonic() + _MOST_SECONDS
         while not self._ended.wait(_LOOK_SECONDS):
             group = self._process.pid
-            now = max(_peak(group), sum(_share(pid) for pid in _members(group)))
-            self._memory = max(self._memory, now)
+            members = list(_members(group))
+            # What one process has, the kernel keeps. To sum up its pages takes a core some
+            # milliseconds each time, and its threads wait meanwhile.
+            together = sum(map(_share, members)) if len(members) > 1 else 0
+            self._memory = max(self._memory, _peak(group), together)
             if time.monotonic() > until:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
