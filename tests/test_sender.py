@@ -18,6 +18,7 @@ from enroll.model import Answer, Credentials, FaceRecord, FileTimes, SendAs, Sta
 from enroll.runner.health import CredentialWait, Reachability
 from enroll.runner.job import Job, Work
 from enroll.runner.sender import Sender
+from enroll.runner.tasks import Calls
 from enroll.runner.transitions import Policy
 from enroll.session.account import Connection
 from enroll.session.tally import Tally
@@ -49,9 +50,7 @@ def calls_of(journal: object, tasks: Watching) -> Sender:
         cast(Work, work),
         connection,
         cast(Any, journal),
-        tasks=cast(Any, tasks),
-        limiter=FixedLimiter(10),
-        reach=Reachability(),
+        calls=Calls(connection.service, cast(Any, tasks), FixedLimiter(10), Reachability()),
         credential_wait=CredentialWait(0.0),
     )
 

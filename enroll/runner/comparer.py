@@ -19,13 +19,12 @@ from enroll.errors import EnrollError, ServiceError
 from enroll.facesearch import Call, FoundFace, SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES, PHOTO_CODES, OwnCode
 from enroll.ledger import Finding
-from enroll.limiter.limits import Limiter
 from enroll.model import Answer, CallKind, Credentials, Fault, Status, Verdict
-from enroll.runner.health import Breaker, CredentialWait, Reachability
+from enroll.runner.health import Breaker, CredentialWait
 from enroll.runner.job import Job, Work
 from enroll.runner.journal import Journal
 from enroll.runner.sender import back_off, over_and_over, stopped_by
-from enroll.runner.tasks import Calls, Later, Tasks
+from enroll.runner.tasks import Calls, Later
 from enroll.session.account import Connection
 from enroll.session.library_faces import SEARCH_LIMIT, found_faces
 from enroll.session.resemblance import NOT_COMPARED, SAME_SCORE, before_adding, why_held
@@ -71,18 +70,16 @@ class Comparer:
         connection: Connection,
         journal: Journal,
         *,
-        tasks: Tasks,
-        limiter: Limiter,
-        reach: Reachability,
+        calls: Calls,
         credential_wait: CredentialWait,
     ) -> None:
         self._work = work
         self._connection = connection
         self._service = connection.service
         self._journal = journal
-        self._calls = Calls(tasks, limiter, reach, service_time=self._service_time)
-        self._limiter = limiter
-        self._reach = reach
+        self._calls = calls
+        self._limiter = calls.limiter
+        self._reach = calls.reach
         self._credential_wait = credential_wait
         self._ready: list[tuple[int, int, _Search]] = []  # by line; what is repeated comes first
         self._waiting: Later[_Search] = Later()
@@ -213,9 +210,6 @@ class Comparer:
     def _arrived(self, search: _Search, used: Credentials, answer: Answer) -> None:
         self._in_flight.remove(search)
         self._answered.append((search, used, answer))
-
-    def _service_time(self) -> float:
-        return clock.time() + self._service.clock.offset
 
     def hear_all(self) -> list[Job]:
         """Judge the answers received so far. Returns the jobs to go on with: those that are

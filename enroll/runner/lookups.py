@@ -15,9 +15,7 @@ from enroll.engine import HeldPhoto, Read
 from enroll.errors import ServiceError
 from enroll.facesearch import LIST_PAGE, Call, SignedCall
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
-from enroll.limiter.limits import Limiter
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Verdict, same_face
-from enroll.runner.health import Reachability
 from enroll.runner.job import Work
 from enroll.runner.journal import Journal
 from enroll.runner.sender import stopped_by
@@ -64,17 +62,16 @@ class Lookups:
         journal: Journal,
         *,
         tasks: Tasks,
-        limiter: Limiter,
-        reach: Reachability,
+        calls: Calls,
     ) -> None:
         self._work = work
         self._connection = connection
         self._service = connection.service
         self._journal = journal
         self._tasks = tasks
-        self._calls = Calls(tasks, limiter, reach, service_time=self.service_time)
-        self._limiter = limiter
-        self._reach = reach
+        self._calls = calls
+        self._limiter = calls.limiter
+        self._reach = calls.reach
         # Whatever was sent once can be searched with.
         self._preparation = replace(work.preparation, convert=True, accept_truncated=True)
         self._photos = 0
@@ -88,7 +85,7 @@ class Lookups:
 
     def service_time(self) -> float:
         """What time it is on the service's clock, at the earliest, in UNIX seconds."""
-        return clock.time() + self._service.clock.least
+        return self._calls.service_time()
 
     def due_at(self) -> float | None:
         """When the next failed call is to be repeated (monotonic seconds)."""

@@ -33,7 +33,7 @@ from enroll.runner.planner import Planner
 from enroll.runner.progress import Progress, Watchdog, what_it_waits_for
 from enroll.runner.reconcile import Reconciler
 from enroll.runner.sender import Sender
-from enroll.runner.tasks import Tasks
+from enroll.runner.tasks import Calls, Tasks
 from enroll.runner.unknown_faces import UnknownFaces
 from enroll.session.account import OTHER_CREDENTIALS, Connection
 from enroll.session.tally import Ended, Observer
@@ -101,27 +101,14 @@ class Driver:
         credential_wait = CredentialWait(
             work.credentials_grace, on_wait=lambda: observer.waits(OTHER_CREDENTIALS)
         )
+        calls = Calls(service, tasks, limiter, reach)
         self._sender = Sender(
-            work,
-            connection,
-            journal,
-            tasks=tasks,
-            limiter=limiter,
-            reach=reach,
-            credential_wait=credential_wait,
+            work, connection, journal, calls=calls, credential_wait=credential_wait
         )
         self._comparer = Comparer(
-            work,
-            connection,
-            journal,
-            tasks=tasks,
-            limiter=limiter,
-            reach=reach,
-            credential_wait=credential_wait,
+            work, connection, journal, calls=calls, credential_wait=credential_wait
         )
-        self._lookups = Lookups(
-            work, connection, journal, tasks=tasks, limiter=limiter, reach=reach
-        )
+        self._lookups = Lookups(work, connection, journal, tasks=tasks, calls=calls)
         self._reconciler = Reconciler(self._lookups, journal, settle_after=work.settle_after)
         self._unknown_faces = UnknownFaces(self._lookups, journal, trust=work.trust)
         self._planner = Planner(

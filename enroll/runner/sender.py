@@ -16,7 +16,6 @@ from enroll.facesearch import Call, SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED
-from enroll.limiter.limits import Limiter
 from enroll.model import (
     Answer,
     CallKind,
@@ -26,10 +25,10 @@ from enroll.model import (
     Verdict,
 )
 from enroll.runner import transitions
-from enroll.runner.health import Breaker, CredentialWait, Reachability
+from enroll.runner.health import Breaker, CredentialWait
 from enroll.runner.job import Job, Work
 from enroll.runner.journal import Journal
-from enroll.runner.tasks import Calls, Later, Tasks
+from enroll.runner.tasks import Calls, Later
 from enroll.runner.transitions import Again, Step, Stop
 from enroll.session.account import Connection
 from enroll.settings import CodeRule
@@ -59,18 +58,16 @@ class Sender:
         connection: Connection,
         journal: Journal,
         *,
-        tasks: Tasks,
-        limiter: Limiter,
-        reach: Reachability,
+        calls: Calls,
         credential_wait: CredentialWait,
     ) -> None:
         self._work = work
         self._connection = connection
         self._service = connection.service
         self._journal = journal
-        self._calls = Calls(tasks, limiter, reach, service_time=self._service_time)
-        self._limiter = limiter
-        self._reach = reach
+        self._calls = calls
+        self._limiter = calls.limiter
+        self._reach = calls.reach
         self._credential_wait = credential_wait
         self._ready: deque[Job] = deque()
         self._arming: list[Job] = []
@@ -214,9 +211,6 @@ class Sender:
         """A call has ended; `hear_all` records what its answer means."""
         del self._in_flight[job]
         self._hear_later(job, answer)
-
-    def _service_time(self) -> float:
-        return clock.time() + self._service.clock.offset
 
     def _hear_later(self, job: Job, answer: Answer) -> None:
         self._answered.append((job, answer))

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from enroll import clock
 from enroll.engine import Engine, HeldPhoto, Read
 from enroll.errors import EnrollError, ShortageError
-from enroll.facesearch import SignedCall
+from enroll.facesearch import FaceSearch, SignedCall
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer
 from enroll.runner.health import Reachability
@@ -164,18 +164,16 @@ class Calls:
     """Signed calls. Each takes its slot when it leaves and gives it back when it has ended."""
 
     def __init__(
-        self,
-        tasks: Tasks,
-        limiter: Limiter,
-        reach: Reachability,
-        *,
-        service_time: Callable[[], float],
+        self, service: FaceSearch, tasks: Tasks, limiter: Limiter, reach: Reachability
     ) -> None:
-        """`service_time` is the time on the service's clock, in UNIX seconds."""
+        self._service = service
         self._tasks = tasks
-        self._limiter = limiter
-        self._reach = reach
-        self._service_time = service_time
+        self.limiter = limiter
+        self.reach = reach
+
+    def service_time(self) -> float:
+        """What time it is on the service's clock, at the earliest, in UNIX seconds."""
+        return clock.time() + self._service.clock.least
 
     def send(
         self,
@@ -187,18 +185,18 @@ class Calls:
     ) -> bool:
         """Have a call made; `on_answer` gets its answer. False where no thread took it: it has not
         left, and has no slot."""
-        slot = self._limiter.sent(now)
+        slot = self.limiter.sent(now)
         try:
             self._tasks.call(call, photo, partial(self._ended, slot, on_answer))
         except ShortageError as error:
-            self._reach.shortage.met(str(error), now)
-            self._limiter.release(slot, now, CallEnd.BLOCKED)
+            self.reach.shortage.met(str(error), now)
+            self.limiter.release(slot, now, CallEnd.BLOCKED)
             return False
         return True
 
     def _ended(self, slot: Slot, on_answer: Callable[[Answer], None], answer: Answer) -> None:
-        service_time = self._service_time()
-        self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
+        service_time = self.service_time()
+        self.limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
         on_answer(answer)
 
 
