@@ -207,8 +207,10 @@ def test_what_a_restored_ledger_lacks_is_remembered_outside_of_it(store: LedgerS
         hold.mark_caught_up()
     with store.hold() as hold:
         assert hold.caught_up
+        hold.remember_run(1_000)  # as of a ledger that is restored once more
+        assert (hold.last_run, hold.caught_up) == (1_000, False)
         hold.remember_run(2_000)
-        assert not hold.caught_up
+        assert (hold.last_run, hold.caught_up) == (2_000, False)
 
 
 # What is on record after a death

@@ -28,7 +28,7 @@ from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
 from enroll.errors import UsageError
 from enroll.settings import CallSettings, default_ledger_path, known_ledger
-from enroll.text.wording import say
+from enroll.text.wording import amount, say
 
 if TYPE_CHECKING:
     from enroll.session.account import Connection
@@ -292,7 +292,7 @@ def copy(source: Path, target: Path) -> int:
     rows = copy_ledger(CopySettings(ledger=source, to=target), Terminal())
     with printing():
         say(
-            f"{rows:,} rows were copied, and compared with those of {source}: they are the same.",
-            f"The ledger is now {target}: name it with --ledger. {source} can only be read.",
+            f"Every row of {source} was copied and compared: {amount(rows, 'row')}.",
+            f"The ledger is now {target}. Name it with --ledger; the old one can only be read.",
         )
     return 0

@@ -72,7 +72,7 @@ class LedgerLock(AbstractContextManager["LedgerLock"]):
         self._sign()
 
     def remember_run(self, at: int) -> None:
-        self.last_run = at
+        self.last_run, self._caught_up = at, 0
         self._sign()
 
     @property

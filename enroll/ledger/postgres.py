@@ -162,7 +162,7 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
             logging.getLogger("enroll").warning(
                 "%s",
                 f"The connection to {path} is not safe from whoever is between: the server's "
-                "certificate is not checked. Use sslmode=verify-full.",
+                "certificate, or the name in it, is not checked. Use sslmode=verify-full.",
                 extra={"event": "ledger_exposed", "fields": {}},
             )
         self._memory = _Memory(path)
@@ -170,7 +170,7 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
 
     def remember_run(self, at: int) -> None:
         self.last_run = at
-        self._memory.write(last_run=at, caught_up=self._memory.caught_up)
+        self._memory.write(last_run=at, caught_up=0)
         if "enroll_ledger" in self.session.tables():
             self.session.connection.exec_driver_sql(_REMEMBER_PLACE)
             self.session.connection.commit()
