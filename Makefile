@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCKED := $(PIP_INSTALL) --require-hashes -r
 OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
-.PHONY: demo test smoke operation soak year identity bench lint types check docs clean
+.PHONY: demo test smoke thorough soak year identity bench lint types check docs clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -20,13 +20,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # More workers than most machines have cores: many tests wait for a disk, a call or a process.
 WORKERS ?= 6
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark and not operation"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not benchmark and not thorough"
 
-
-# Nights that go wrong, and which alerts fire; the image that Buildah makes of docs/container/Containerfile,
-# on a root by mmdebstrap, and nights of its pods, which need root: some four minutes.
-operation: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m operation
+# What is real and long, and of which `make test` has a part or nothing: every boundary at which a command can
+# be killed, say; nights that go wrong, and which alerts fire; the image that Buildah makes of
+# docs/container/Containerfile on a root by mmdebstrap, and nights of its pods, which need root.
+thorough: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m thorough
 
 # The benchmarks at a tiny size: that they still run, not what they measure.
 smoke: $(VENV)/.dev
@@ -62,7 +62,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-check: lint types test smoke operation
+check: lint types test smoke thorough
 
 # The site, in build/site. A broken link is an error, and nothing is read from the network.
 docs: $(VENV)/.docs

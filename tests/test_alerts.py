@@ -32,7 +32,7 @@ from enroll.report.metrics import SUCCESS
 from enroll.sandbox import Sandbox
 from enroll.sandbox.faults import FaultPlan
 
-pytestmark = pytest.mark.operation
+pytestmark = pytest.mark.thorough
 
 PING, PUSH = RULES.parent / "ping.py", RULES.parent / "push.py"
 

@@ -270,7 +270,7 @@ def summary(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.operation
+@pytest.mark.thorough
 @needs_pods
 def test_a_night_in_a_pod_says_nothing_and_leaves_its_files_on_the_volume(
     box: Sandbox, cluster: Cluster
@@ -287,7 +287,7 @@ def test_a_night_in_a_pod_says_nothing_and_leaves_its_files_on_the_volume(
     assert summary(cluster)["calls"]["add"] == 0
 
 
-@pytest.mark.operation
+@pytest.mark.thorough
 @needs_pods
 def test_sigterm_ends_the_first_process_of_a_container_gracefully(
     box: Sandbox, cluster: Cluster
@@ -303,7 +303,7 @@ def test_sigterm_ends_the_first_process_of_a_container_gracefully(
     assert (rows["in_doubt"], rows["enrolled"]) == (0, len(box.faces("staff")))
 
 
-@pytest.mark.operation
+@pytest.mark.thorough
 @needs_pods
 def test_sigterm_ends_it_while_its_modules_are_loading(cluster: Cluster) -> None:
     python, *enroll = cluster.image.entrypoint

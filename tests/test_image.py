@@ -25,7 +25,7 @@ from enroll.errors import ExitCode
 from enroll.sandbox import Sandbox
 
 pytestmark = [
-    pytest.mark.operation,
+    pytest.mark.thorough,
     pytest.mark.skipif(bool(pods.missing), reason=pods.missing),
     pytest.mark.skipif(
         not (shutil.which("mmdebstrap") and shutil.which("buildah")),
