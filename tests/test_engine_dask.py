@@ -392,6 +392,7 @@ def local_workers(process: int) -> list[int]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_killed_workers_a_stopped_one_and_a_killed_run_add_nobody_twice_and_lose_nobody(
     tmp_path: Path,

@@ -472,22 +472,23 @@ def stage(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> Sta
     return Stage(house, scene, runner, tmp_path)
 
 
+FEWEST = {"run": 30, "sync": 40, "remove": 20, "forget": 25, "adopt": 30, "verify": 20, "hold": 20}
+"""How many boundaries each command passes at least."""
+
+
 @pytest.mark.parametrize(
-    ("stage", "fewest"),
+    ("stage", "fewest", "each"),
     [
-        ("run", 30),
-        ("sync", 40),
-        ("remove", 20),
-        ("forget", 25),
-        ("adopt", 30),
-        ("verify", 20),
-        ("hold", 20),
+        ("run", FEWEST["run"], 3),
+        ("sync", FEWEST["sync"], 3),
+        *(pytest.param(*one, 1, marks=pytest.mark.thorough) for one in FEWEST.items()),
     ],
     indirect=["stage"],
 )
 def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(
-    stage: Stage, fewest: int
+    stage: Stage, fewest: int, each: int
 ) -> None:
+    """At each boundary, or at each third."""
     assert stage.play(None).problems == []
     passed, without_change = stage.passed(None), stage.without_change()
     assert len(passed) >= fewest
@@ -501,6 +502,7 @@ def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(
     assert kills[0] == Kill(ANY, "before", 1)
     # Two calls that only ask may overlap, and count as changes then, or not: 14 of 24 or 11.
     assert len(kills) > len(passed) * 0.4
+    kills = kills[::each]
     with ThreadPoolExecutor(AT_ONCE) as threads:
         ended = dict(zip(kills, threads.map(stage.play, kills), strict=True))
     # A run that waits longer may pass more of them.

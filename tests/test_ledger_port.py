@@ -56,7 +56,7 @@ ADAPTERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-@pytest.fixture(params=ADAPTERS)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.thorough)])
 def name(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return ADAPTERS[request.param](tmp_path)
 

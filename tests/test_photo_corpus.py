@@ -105,6 +105,7 @@ def test_a_glance_tells_about_how_many_bytes_would_be_sent(name: str, tmp_path: 
     assert 0.67 < told / found < 1.5, (told, found)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_a_face_is_found_in_the_two_portraits_among_them_and_in_nothing_else() -> None:
     looking = Preparation(precheck=Precheck.WARN)

@@ -421,6 +421,7 @@ def photos_of_many_kinds() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("decoder", "memory"),  # MB; within the least libvips is not used, installed or not
     [(False, 400), (False, 500), (True, 500)],

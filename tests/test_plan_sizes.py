@@ -104,6 +104,7 @@ def test_few_photos_are_all_prepared_at_each_size_and_the_figures_are_exact(
     assert costs[96].content < costs[192].content < costs[384].content
 
 
+@pytest.mark.thorough
 def test_of_many_photos_a_sample_says_what_a_size_costs(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +122,12 @@ def test_of_many_photos_a_sample_says_what_a_size_costs(
 
 
 @pytest.mark.parametrize(
-    ("count", "turned", "prepared"), [(100, False, 8), (600, False, 10), (80, True, 11)]
+    ("count", "turned", "prepared"),
+    [
+        (100, False, 8),
+        pytest.param(600, False, 10, marks=pytest.mark.thorough),
+        (80, True, 11),
+    ],
 )
 def test_so_few_are_prepared_that_a_plan_takes_hardly_longer(
     archive: Archive, count: int, turned: bool, prepared: int

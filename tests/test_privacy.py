@@ -42,7 +42,7 @@ def test_the_part_of_a_signature_that_is_searched_for_is_in_a_signature() -> Non
     assert signature_part("a-key") in signed.encode()
 
 
-@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("log_format", ["text", pytest.param("json", marks=pytest.mark.thorough)])
 def test_no_key_secret_or_signature_is_printed_logged_or_kept(
     box: Sandbox, archive: Archive, command: Command, log_format: str
 ) -> None:

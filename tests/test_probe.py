@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -197,13 +198,16 @@ def played_again(report: ProbeReport, path: Path) -> Profile:
 
 
 @pytest.mark.usefixtures("standing_clock")
+@pytest.mark.parametrize("each", [8, pytest.param(1, marks=pytest.mark.thorough)])
 def test_each_fact_can_differ_alone_and_the_profile_of_it_is_the_account_again(
-    tmp_path: Path,
+    tmp_path: Path, each: int
 ) -> None:
-    """A stand-in with the same profile behaves the same, so comparing profiles is a round trip."""
+    """A stand-in with the same profile behaves the same, so comparing profiles is a round trip.
+
+    Each account is tried, or each eighth."""
     wrong: list[object] = []
     seen: set[str] = set()
-    for profile, differing in deviations():
+    for profile, differing in islice(deviations(), 0, None, each):
         report = probe_of(profile)
         found = {one.name for one in report.facts if one.outcome != Outcome.HOLDS}
         seen |= found
@@ -211,6 +215,8 @@ def test_each_fact_can_differ_alone_and_the_profile_of_it_is_the_account_again(
         if (found, again) != (differing, profile):
             wrong.append((profile, found ^ differing, again))
     assert wrong == []
+    if each > 1:
+        return
     plain = {one.name for one in probe_of(Profile()).facts}
     lags = {"visible_in_search", "visible_in_list"}  # below
     undocumented = {"created_twice", "list_start_1001"}

@@ -301,6 +301,7 @@ def test_a_print_has_the_rows_of_every_group(page: Page) -> None:
     expect(page.locator("#entries tbody tr")).to_have_count(50)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(firefox.FIREFOX is None, reason="there is no Firefox")
 def test_the_page_works_in_firefox(report: Path, tmp_path: Path) -> None:
     with firefox.running(tmp_path / "profile") as browser:

@@ -15,6 +15,7 @@ from enroll.sandbox import Sandbox
 SOAK = Path(__file__).parents[1] / "benchmarks/soak.py"
 
 
+@pytest.mark.thorough
 def test_a_small_soak_finds_nothing_wrong(tmp_path: Path) -> None:
     command = [sys.executable, str(SOAK), "--rows", "40", "--kills", "1", "--keep", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -226,6 +226,7 @@ def small_year(folder: Path) -> Year:
     return year
 
 
+@pytest.mark.thorough
 def test_after_every_night_the_library_holds_what_the_rules_ask_for(tmp_path: Path) -> None:
     tally = small_year(tmp_path).tally
     assert tally.findings == []
