@@ -1,8 +1,9 @@
 """Addresses that may be given where files are: of objects in a bucket, in place of photos or a
-manifest, and of a database, in place of a ledger's file."""
+manifest, and of a database, in place of a ledger's file; and which hosts are this machine."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import posixpath
 import re
@@ -99,6 +100,16 @@ def parse_url(url: str) -> tuple[str, str, str]:
 def normal_key(key: str) -> str:
     """A key without `.`, `..` and doubled slashes, which a key that is read cannot have."""
     return posixpath.normpath(f"/{key}").lstrip("/") if key else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only be this machine: `localhost`, 127.0.0.0/8 or ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class LedgerAddress(PosixPath):

@@ -283,3 +283,15 @@ class Threads(Executor):
         elif goes_on:
             future.set_result(result)
         del future, failure  # else the error's traceback holds what holds the error
+
+
+def interruptibly(call: Callable[[], T]) -> T:
+    """What a call gives. On the main thread, the handlers of signals run meanwhile, as they do not
+    while a library waits outside of the interpreter. Raises what it raises, and ShortageError."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    thread = Threads(1)
+    try:
+        return thread.submit(call).result()
+    finally:
+        thread.shutdown(wait=False)

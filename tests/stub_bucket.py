@@ -42,6 +42,8 @@ class StubBucket:
     objects: dict[str, bytes] = field(default_factory=dict)
     fault: Callable[[str, str], Fault | None] = lambda kind, key: None
     requests: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    """Whose they were: the access key ids."""
     endpoint: str = ""
     released: threading.Event = field(default_factory=threading.Event)
     _keys: list[str] = field(default_factory=list)
@@ -118,6 +120,8 @@ class Handler(BaseHTTPRequestHandler):
         if not key:
             kind, key = "LIST", query.get("prefix", [""])[0]
         bucket.requests.append(f"{kind} {key}")
+        signed = self.headers.get("Authorization", "").partition("Credential=")[2]
+        bucket.keys.append(signed.partition("/")[0])
         fault = bucket.fault(kind, key) or Fault()
         if fault.status != 200:
             self.say(error(fault.code), status=fault.status)
@@ -142,16 +146,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_object(self, content: bytes, fault: Fault) -> None:
-        """The object, or the rest of it that is wanted, if it is still the same."""
+        """The object, or the part of it that is wanted, if it is still the same."""
         tag, wanted = f'"{etag(content)}"', self.headers.get("Range", "")
         if self.headers.get("If-Match", tag) != tag:
             self.say(error("PreconditionFailed"), status=412)
             return
         known = {"ETag": tag, "Last_Modified": formatdate(SECOND, usegmt=True)}
-        at = 0
+        at, whole = 0, len(content)
         if wanted:
-            at = int(wanted.removeprefix("bytes=").partition("-")[0])
-            known["Content_Range"] = f"bytes {at}-{len(content) - 1}/{len(content)}"
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            at, content = int(first), content[: int(last) + 1] if last else content
+            known["Content_Range"] = f"bytes {at}-{len(content) - 1}/{whole}"
         self.begin(206 if wanted else 200, len(content) - at, **known)
         if self.command == "HEAD":
             return

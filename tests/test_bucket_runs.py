@@ -124,7 +124,7 @@ def test_a_store_that_goes_away_ends_the_run_and_leaves_every_row_due(
             return fault if bucket.counts["GET"] > 5 else None
 
         bucket.fault = away
-        ended = archive.run(images=path_of(PHOTOS))
+        ended = archive.run(images=path_of(PHOTOS), readers=1)
         assert ended.exit_code == ExitCode.LOCAL, ended
         assert "stays due" in str(ended.ended.stop)
     bucket.fault = lambda kind, key: None
@@ -135,16 +135,16 @@ def test_a_store_that_goes_away_ends_the_run_and_leaves_every_row_due(
 def test_photos_that_may_not_be_read_are_not_missing_to_a_sync(
     archive: Archive, bucket: StubBucket
 ) -> None:
-    del archive.rows[10:]
+    del archive.rows[7:]
     assert archive.run(images=path_of(PHOTOS)).exit_code == 0
     bucket.fault = lambda kind, key: Fault(403, "AccessDenied") if kind != "LIST" else None
     bucket.requests.clear()
     none = Bound(0, percent=True)
     done = archive.sync(images=path_of(PHOTOS), max_missing=none, max_removals=none)
-    assert bucket.counts["HEAD"] >= 10
+    assert bucket.counts["HEAD"] >= 7
     assert done.exit_code == ExitCode.SOME_ROWS_FAILED
     assert {line["error"] for line in archive.results()} == {"PHOTO_UNREADABLE"}
-    assert len(archive.in_library()) == 10
+    assert len(archive.in_library()) == 7
 
 
 def test_kills_add_nobody_twice_and_lose_nobody(
@@ -176,7 +176,13 @@ def test_every_command_takes_photos_and_lists_from_a_bucket_and_keeps_its_keys_t
         assert has in done.out, (given, done.out)
 
     logs = ("--log-file", "run.log", "--log-format", "json", "--stats", "1", "--summary", "s.json")
-    go("plan", LIST, *group, has="Photos   s3://staff\n")
+    go("plan", LIST, *group, has="Photos    s3://staff\nRequests  a run reads due photos")
+    bucket.requests.clear()
+    go("plan", LIST, *group, "--full")
+    assert bucket.counts["GET"] == 40 + 1  # and the list
+    assert said[-1].told == (
+        "Photos that are due are read from s3://staff: a request (GET) each, for at most 40 rows.\n"
+    )
     go("run", LIST, *group, "--limit", "30", *logs, code=ExitCode.ENDED_EARLY)
     assert folder.joinpath("staff.results.csv").exists()
     (folder / "enroll.toml").write_text(f'images = "{PHOTOS}"\ngroup_id = "staff"\n')
@@ -240,12 +246,27 @@ def test_every_command_takes_photos_and_lists_from_a_bucket_and_keeps_its_keys_t
         assert not any(secret.encode() in text for text in texts)
 
 
+def test_a_signal_ends_a_command_whose_store_does_not_answer(
+    archive: Archive, command: Command, bucket: StubBucket
+) -> None:
+    bucket.fault = lambda kind, key: Fault(stall=bucket.released.wait(60)) if key else None
+    for given in (("run", LIST), ("run", "staff.csv", "--images", PHOTOS)):
+        bucket.requests.clear()
+        with command.started(*given, "--group-id", "staff") as process:
+            while process.poll() is None and not bucket.requests:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        assert len(bucket.requests) == 1, given
+
+
 REFUSED = {
     ("run", "staff.csv", "--ledger", "s3://staff/ledger.sqlite"): "has to be a file here",
     ("run", "staff.csv", "--results", "s3://staff/results.csv"): "has to be a file here",
     ("run", "staff.csv", "--images", "s3://staff/none"): "There is nothing below",
     ("run", "staff.csv", "--images", "s3://none"): "bucket s3://none does not exist",
     ("run", "staff.csv", "--images", "s3://staff/photos.zip"): "is a ZIP archive in a bucket",
+    ("run", "s3://staff/none", "--id-from", "{user_id}"): "There is nothing below s3://staff/none",
     ("run", "s3://staff/photos.zip"): "is a ZIP archive in a bucket",
     ("run", "s3://staff/none.csv"): "There is no manifest at s3://staff/none.csv",
     ("run", "s3://none/staff.csv"): "There is no bucket s3://none",

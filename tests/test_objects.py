@@ -17,10 +17,10 @@ from stub_bucket import SECOND, Fault, StubBucket, stub_bucket
 
 from enroll.errors import EnrollError, LocalError, ManifestError, UsageError
 from enroll.model import FileContent, FileTimes, Photo, Unusable
-from enroll.photos import PhotoStore, open_store, read_photo
+from enroll.photos import PhotoStore, objects, open_store, read_photo
 from enroll.photos import object_account as account
 from enroll.photos.object_listing import Listing
-from enroll.photos.store import NO_PHOTO, UNREADABLE
+from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError
 
 ROOT = "s3://staff/photos"
 
@@ -111,6 +111,60 @@ def test_a_folder_is_not_listed_for_each_photo_that_is_missing(
     assert store.empty_above(store.locate("none.jpg")) == ROOT
 
 
+def test_empty_objects_that_are_made_for_folders_are_nothing_in_a_store(bucket: StubBucket) -> None:
+    bucket.objects = dict.fromkeys(["photos/", "photos/Team A/", "photos/Team B/"], b"")
+    store = open_store(ROOT)
+    assert store.is_empty()
+    assert store.empty_above(store.locate("Team A/1.jpg")) == ROOT
+    names = ["Team A - old/1.jpg", "Team A/2.jpg", "Team A/empty.jpg"]
+    bucket.objects |= {f"photos/{name}": b"a photo" for name in names[:2]}
+    bucket.objects[f"photos/{names[2]}"] = b""
+    assert not store.is_empty()
+    assert list(store.files()) == names
+    others = [f"Team A/{number}.jpg" for number in range(100, 130)]
+    found = known(store, *names, "Team A", *others)
+    assert [size for size, *_ in found] == [7, 7, 0, -1, *[-1] * 30]
+    assert bucket.counts["HEAD"] == 0
+
+
+def test_a_name_like_a_missing_one_is_not_looked_for_among_millions(
+    bucket: StubBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_MOST_LOOKED_AT", 3_000)
+    bucket.fill(5_000)
+    bucket.objects |= {"photos/00.JPG": b"near", "photos/zzz.JPG": b"far"}
+    for name, says in (
+        ("00.Jpg", "'00.JPG', which differs in case"),
+        ("zzz.jpg", "Check the path"),
+    ):
+        bucket.requests.clear()
+        found = read(name)
+        assert isinstance(found, Unusable)
+        assert says in found.fault.message
+        assert bucket.counts["LIST"] <= 5
+
+
+def test_of_a_large_photo_only_the_parts_that_are_asked_for_are_fetched(
+    bucket: StubBucket,
+) -> None:
+    content = bucket.objects["photos/7.jpg"] = bytes(range(256)) * 20_000
+    store = open_store(ROOT)
+    with store.open(store.locate("7.jpg")) as photo:
+        assert photo.part(0, 4096) == content[:4096]
+        assert photo.part(len(content) - 4096, 4096) == content[-4096:]
+        assert photo.part(len(content) - 9, 99) == content[-9:]
+        assert photo.part(len(content), 9) == b""
+        assert photo.part(2_000_000, 9) == content[2_000_000:2_000_009]
+        assert bucket.counts["GET"] == 3
+        assert photo.content() == content
+    assert bucket.counts["GET"] == 3
+    with store.open(store.locate("7.jpg")) as photo:
+        bucket.objects["photos/7.jpg"] = content[::-1]
+        with pytest.raises(UnusableError) as caught:
+            photo.part(len(content) - 9, 9)
+    assert caught.value.unusable.fault.code == "PHOTO_CHANGED"
+
+
 def test_what_a_listing_cannot_keep_is_asked_for() -> None:
     odd = {"0": (2**40, 10**9, 1), "1": (7, -(10**9), 1), "2": (7, 10**9 * 2**40, 1)}
     usual = {f"{number:02}": (number, number * 10**9, 2**63 - 1) for number in range(30, 60)}
@@ -142,15 +196,16 @@ def test_a_store_that_is_slow_or_breaks_off_is_asked_again(
 
 @cases("fault", [Fault(503, "SlowDown"), Fault(500, "InternalError"), Fault(cut=True)])
 def test_a_store_that_does_not_recover_is_not_asked_forever(
-    bucket: StubBucket, fault: Fault
+    bucket: StubBucket, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
+    monkeypatch.setattr(account, "RETRIES", 2)
     bucket.requests.clear()
     bucket.fault = first(1000, fault)
     found = read()
     assert isinstance(found, Unusable)
     assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", True)
     assert "http" not in found.fault.message
-    assert bucket.counts["GET"] <= 10
+    assert bucket.counts["GET"] <= 6
 
 
 @cases(("change", "code"), [("replace", "PHOTO_CHANGED"), ("remove", "PHOTO_MISSING")])
@@ -180,6 +235,26 @@ def test_a_photo_that_may_not_be_read_is_unreadable_and_never_missing(bucket: St
     assert isinstance(found, Unusable)
     assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", False)
     assert "403 Forbidden (AccessDenied" in found.fault.message
+
+
+@cases(
+    ("fault", "says"),
+    [
+        (Fault(403, "InvalidObjectState"), "It is archived: restore it"),
+        (Fault(409, "BlobArchived"), "It is archived: restore it"),
+        (Fault(400, "KMS.DisabledException"), "may decrypt"),
+        (Fault(400, "InvalidRequest"), "Check the region"),
+    ],
+)
+def test_an_object_that_is_not_given_is_no_store_that_is_gone(
+    bucket: StubBucket, fault: Fault, says: str
+) -> None:
+    bucket.fault = lambda kind, key: fault if kind != "LIST" else None
+    assert known(open_store(ROOT), "7.jpg") == [UNREADABLE]
+    found = read()
+    assert isinstance(found, Unusable)
+    assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", False)
+    assert says in found.fault.message
 
 
 AWAY = [
@@ -333,12 +408,46 @@ def test_a_profile_without_keys_says_how_to_get_them(home: Path, profile: str, s
         account.CONFIGS["s3"]({"HOME": str(home), "AWS_PROFILE": profile})
 
 
+def test_an_endpoint_without_tls_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    open_store(ROOT)
+
+
+def test_the_keys_of_a_session_are_read_again_where_a_tool_renews_them(
+    bucket: StubBucket, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "RENEWED_SECONDS", 0)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AWS_PROFILE", "night")
+    store = open_store(ROOT)
+    known(store, "7.jpg")
+    file = home / ".aws/credentials"
+    text = file.read_text()
+    for content in (text.replace("AKIDNIGHT", "AKIDNEXT"), "[half a li", text):
+        file.write_text(content)
+        known(store, "7.jpg")
+    assert bucket.keys == ["AKIDNIGHT", "AKIDNEXT", "AKIDNEXT", "AKIDNIGHT"]
+
+
 @cases(
     ("root", "environ", "says"),
     [
         ("az://staff", {}, "Account must be specified"),
         ("gs://staff", {"GOOGLE_APPLICATION_CREDENTIALS": "/none.json"}, "/none.json"),
         ("s3://staff", {"AWS_CA_BUNDLE": "/none.pem"}, "AWS_CA_BUNDLE names /none.pem"),
+        ("s3://staff", {"AWS_ENDPOINT_URL": "http://minio:9000"}, "or set AWS_ALLOW_HTTP=true"),
+        (
+            "az://staff",
+            {
+                "AZURE_STORAGE_CONNECTION_STRING": f"{CONNECTION}BlobEndpoint=http://10.0.0.1/corp",
+                "AWS_ALLOW_HTTP": "true",
+            },
+            "or set AZURE_ALLOW_HTTP=true",
+        ),
+        ("s3://staff", {"AWS_ENDPOINT_URL": f"http://{KEY}:{SECRET}@127.0.0.1"}, "is no address"),
         (f"s3://{KEY}:{SECRET}@staff", {}, "must hold a bucket and a prefix only"),
         ("s3://staff?versionId=1", {}, "must hold a bucket and a prefix only"),
     ],

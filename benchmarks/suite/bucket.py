@@ -1,8 +1,9 @@
 """A bucket on loopback: the files of a folder as objects, as S3 lists and gives them.
 
-    python benchmarks/suite/bucket.py FOLDER PORT
+    cd benchmarks && python -m suite.bucket FOLDER PORT [ROWS]
 
-It checks no signature, and lists what was there when it was started.
+It checks no signature, and lists what was there when it was started; with ROWS, that many photos of
+an archive, of which the folder need only have the first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from .archives import Archive
+
 BUCKET = "s3://bench"
 _PAGE = 1_000
 _DATE = "2026-01-01T00:00:00.000Z"
@@ -28,12 +31,14 @@ _LAST_MODIFIED = formatdate(1_767_225_600, usegmt=True)
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Mapping[str, str]]:
-    """Serve a folder; what a command's environment needs to read it."""
+def running(folder: Path, *, rows: int = 0) -> Iterator[Mapping[str, str]]:
+    """Serve a folder, or list so many photos of an archive, all as large as the first; what a
+    command's environment needs to read it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with subprocess.Popen([sys.executable, __file__, str(folder), str(port)]) as server:
+    command = [sys.executable, "-m", __name__, str(folder.resolve()), str(port), str(rows)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as server:
         try:
             _wait_for(port)
             yield {
@@ -55,8 +60,14 @@ def _wait_for(port: int) -> None:
 
 
 class _Bucket:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: int) -> None:
         self._folder = folder
+        self._size: int | None = None
+        if rows:
+            archive = Archive(folder, rows, [], None)
+            self._keys = [archive.image(number) for number in range(rows)]
+            self._size = (folder / self._keys[0]).stat().st_size
+            return
         start = len(str(folder)) + 1
         self._keys = sorted(
             os.path.join(at, name)[start:]  # noqa: PTH118 - a million of them
@@ -94,7 +105,7 @@ class _Bucket:
             f"<Contents><Key>{key}</Key><LastModified>{_DATE}</LastModified>"
             f"<ETag>&quot;{size:x}&quot;</ETag><Size>{size}</Size></Contents>"
             for key in page
-            for size in [os.stat(self._folder / key).st_size]  # noqa: PTH116 - as above
+            for size in [self._size or os.stat(self._folder / key).st_size]  # noqa: PTH116 - as above
         )
         token = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if more else ""
         return (
@@ -111,10 +122,10 @@ def _response(body: bytes, *, status: str = "200 OK", tag: str = "") -> bytes:
     return head.encode() + body
 
 
-async def _serve(folder: Path, port: int) -> None:
-    server = await asyncio.start_server(_Bucket(folder).answer, "127.0.0.1", port)
+async def _serve(folder: Path, port: int, rows: int) -> None:
+    server = await asyncio.start_server(_Bucket(folder, rows).answer, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_serve(Path(sys.argv[1]), *map(int, sys.argv[2:])))

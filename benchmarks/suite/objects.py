@@ -7,13 +7,13 @@ import random
 import resource
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from enroll.photos import open_store
 
-from . import bucket
+from . import archives, bucket
 from .bench import Bench
 from .figures import OURS, Figure, figure
 from .ledgers import fabricate
@@ -108,15 +108,14 @@ def _rows(bench: Bench) -> Iterator[Figure]:
 
 
 def _unchanged(bench: Bench) -> Iterator[Figure]:
-    archive, rows = bench.small(), bench.size.many
-    manifest = archive.manifest(rows).resolve()
+    rows = bench.size.many
     used: dict[str, list[Usage]] = defaultdict(list)
-    with (
-        running() as nginx,
-        bucket.running(archive.folder.resolve()) as there,
-        _environ(there),
-        bench.scratch() as folder,
-    ):
+    with ExitStack() as stack:
+        nginx, folder = stack.enter_context(running()), stack.enter_context(bench.scratch())
+        archive = archives.small(folder, 1)  # the others are only listed
+        manifest = archive.manifest(rows).resolve()
+        there = stack.enter_context(bucket.running(archive.folder.resolve(), rows=rows))
+        stack.enter_context(_environ(there))
         store = open_store(bucket.BUCKET)
         fabricate(folder / "full.sqlite", archive, rows, store=store)
         environ = {**surroundings(folder, nginx.endpoint), **there}

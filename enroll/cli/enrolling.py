@@ -48,7 +48,7 @@ from enroll.cli.terminal import credentials_reader, tame_pillow
 from enroll.credentials import credentials_are_fixed
 from enroll.settings import CodeRule, Lookalikes, RunSettings, SyncSettings
 from enroll.text.logs import LastingStream, log, set_up
-from enroll.text.wording import amount, as_shown, say
+from enroll.text.wording import amount, as_shown, say, say_aside
 from enroll.timetable import Timetable
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def _planned(settings: RunSettings, rate: float | Timetable | None, **given: Any
     from enroll.commands.plan import make_plan
 
     tame_pillow()
-    return make_plan(settings, rate=rate, **given)
+    return make_plan(settings, rate=rate, say=say_aside, **given)
 
 
 def _print_plan(settings: RunSettings, planned: Plan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from enroll.addresses import is_url
 from enroll.commands.plan_duplicates import Duplicates
 from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_report import (
@@ -41,6 +42,7 @@ from enroll.runner.transitions import Policy
 from enroll.settings import Lookalikes, Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output
 from enroll.text.tables import maybe_table
+from enroll.text.wording import amount
 from enroll.threads import Threads
 from enroll.timetable import Timetable
 
@@ -68,13 +70,15 @@ def make_plan(
     report: Path | None = None,
     orphans: Path | None = None,
     duplicates: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Plan:
     """Compare the manifest with the ledger and read the head of every photo that is due.
 
     `rate` is calls a second, of a timetable its mean; None takes the last run's, or an assumption.
     With `full`, or if faces are looked for, photos are read and prepared as for a call; with a
     `sample`, only those that it draws. Nothing but the tables `report`, `orphans` and `duplicates`
-    is written, and no call is made. Raises EnrollError as a run would.
+    is written, and no call is made. `say` is given what reading photos from a bucket will take.
+    Raises EnrollError as a run would.
     """
     check_installed(settings.preparation)
     limit_memory(settings.memory, max_pixels=settings.max_pixels)
@@ -115,6 +119,8 @@ def make_plan(
         if duplicates is not None:
             found = Duplicates(duplicates, photos.store, settings.preparation, ledger)
             plan.duplicates = stack.enter_context(closing(found))
+        if is_url(photos.store.root):
+            say(_requests(plan, settings.sample))
         with maybe_table(report, REPORT_COLUMNS, rules=REPORT_RULES) as table:
             planner = _Planner(plan, ledger, settings, PlanReport(table))
             planner.work()
@@ -126,6 +132,16 @@ def make_plan(
             with _readers(settings) as readers:
                 plan.duplicate_counts = plan.duplicates.write(readers)
     return plan
+
+
+def _requests(plan: Plan, sample: int | None) -> str:
+    """What a bucket's owner pays for, and a thin line waits for."""
+    most = min(plan.manifest.rows_at_most, sample or plan.manifest.rows_at_most)
+    if plan.full:
+        read, requests = "Photos that are due are read", "a request (GET) each"
+    else:
+        read, requests = "The beginnings of due photos are read", "one or two requests (GET) each"
+    return f"{read} from {plan.store.root}: {requests}, for at most {amount(most, 'row')}."
 
 
 def _check_outputs(

@@ -9,6 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
+from enroll.addresses import is_url
 from enroll.commands.plan_duplicates import DuplicateCounts, Duplicates
 from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_sizes import SizeCost, size_lines
@@ -264,10 +265,17 @@ def _estimates(plan: Plan) -> list[str]:
                 f"{about}{duration(plan.seconds)} at {rate}",
             ),
             ("Photos", plan.store.root),
+            *_requests(plan),
             ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
             *_table_facts(plan),
         ]
     )
+
+
+def _requests(plan: Plan) -> Iterator[tuple[str, str]]:
+    if is_url(plan.store.root):
+        gets = amount(plan.looked_at, "request")
+        yield "Requests", f"a run reads due photos from the bucket with {gets} (GET)"
 
 
 def _table_facts(plan: Plan) -> Iterator[tuple[str, str]]:

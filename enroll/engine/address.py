@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from enroll import threads
+from enroll.addresses import is_loopback
 from enroll.errors import UsageError
-from enroll.facesearch.endpoint import is_loopback
 from enroll.settings import LOCAL
 
 MOST_LOCAL = 256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from requests.utils import (
     select_proxy,
 )
 
+from enroll.addresses import is_loopback
 from enroll.errors import UsageError
 from enroll.model import CallKind
 
@@ -170,16 +170,6 @@ def find_route(url: str, proxies: Mapping[str, str] | None) -> Route:
 def host_and_port(host: str, port: int) -> str:
     """`host:port`, with the brackets that an IPv6 address needs."""
     return f"{_bracketed(host)}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be this machine: `localhost`, 127.0.0.0/8 or ::1."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bracketed(host: str) -> str:

@@ -28,7 +28,7 @@ from enroll.manifest.manifest import Manifest
 from enroll.manifest.suspects import NONE, Suspects, SuspectSearch
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.ownership import pasteable
-from enroll.photos import PhotoStore, open_store, reconnect
+from enroll.photos import LEAST_TOGETHER, PhotoStore, open_store, reconnect
 from enroll.threads import Threads
 from enroll.visible import path_text
 
@@ -88,13 +88,13 @@ def photo_root(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> 
 
 def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     chosen = partial(ChosenStore, manifest=manifest)
+    before = ledger.photo_root_of(path_text(manifest.path.absolute()))
     itself = given is None or manifest.is_photos or manifest.listing is not None
     if itself and (store := manifest.store) is not None:
         notes = [] if given is None else ["--images has no effect: the manifest holds its photos."]
         found = chosen(store=store, named=False, inherited=False, inside=True, notes=notes)
-        return _checked(found, known=())
+        return _checked(found, known=(before[0] if before else "",))
     own = resolved(manifest.path.parent)
-    before = ledger.photo_root_of(path_text(manifest.path.absolute()))
     if before is not None and before[0] == EMBEDDED_ROOT:
         before = None  # it held the photos itself
     last_named = ledger.named_photo_root
@@ -138,8 +138,9 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
         )
     if not found.store.is_gone():
         found.store.check()
-        if is_url(root) and root not in known and not found.inside and found.store.is_empty():
-            raise NoFolderError(f"There is nothing below {root}. Correct --images.")
+        if is_url(root) and root not in known and found.store.is_empty():
+            given = "the address" if found.inside else "--images"
+            raise NoFolderError(f"There is nothing below {root}. Correct {given}.")
         return found
     if root in known:
         raise FolderGoneError(
@@ -368,7 +369,7 @@ class Scan:
             self._pool = self._pool or Threads(self._concurrency)
         except ShortageError:  # no thread is available, so they are looked up here
             return iter([self._store.stat(paths)])
-        share = -(-len(paths) // self._concurrency)
+        share = max(-(-len(paths) // self._concurrency), LEAST_TOGETHER)
         parts = [paths[i : i + share] for i in range(0, len(paths), share)]
         return self._pool.map(self._store.stat, parts)
 

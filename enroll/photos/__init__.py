@@ -23,13 +23,14 @@ from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
 from enroll.photos.refusals import reconnect
 from enroll.photos.roots import AllPhotos
-from enroll.photos.store import PhotoSource, PhotoStore
+from enroll.photos.store import LEAST_TOGETHER, PhotoSource, PhotoStore
 from enroll.photos.thumbnail import thumbnail
 from enroll.photos.zipped import ZipStore, is_zip
 
 __all__ = [
     "BUDGET",
     "LARGEST_FILE",
+    "LEAST_TOGETHER",
     "AllPhotos",
     "Edit",
     "Glance",
@@ -68,10 +69,10 @@ def open_stores(roots: Sequence[str]) -> AllPhotos:
 
 
 def pieces_of(url: str) -> Iterator[bytes]:
-    """The bytes of an object at an address; see `enroll.photos.objects.pieces_of`."""
-    from enroll.photos import objects  # noqa: PLC0415 - an extra
+    """The bytes of an object at an address; see `enroll.photos.object_reading.pieces_of`."""
+    from enroll.photos import object_reading  # noqa: PLC0415 - an extra
 
-    return objects.pieces_of(url)
+    return object_reading.pieces_of(url)
 
 
 def open_store(root: Path | str) -> PhotoStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 from enroll.model import FaceMeasures, Fault, Unusable
@@ -10,7 +11,7 @@ from enroll.photos import alike, decision
 from enroll.photos.alike import Outline
 from enroll.photos.decision import COMPLETABLE, Edit, RefusedError, Seen, decide
 from enroll.photos.inspect import BLOCK_BYTES, inspect_head
-from enroll.photos.read import open_photo, read_photo
+from enroll.photos.read import open_photo, read_open
 from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
@@ -72,19 +73,25 @@ def examine(
     outlines: bool = False,
 ) -> Glance | Fault:
     """What becomes of a photo: it is read and prepared as for a call, and dropped."""
-    read = read_photo(path, store, preparation)
+    head = None
+    try:
+        with open_photo(path, store) as photo:
+            with suppress(RefusedError):  # reading it says why
+                head = _glanced(photo, preparation, outlines=outlines)
+            read = read_open(photo, preparation)
+    except UnusableError as error:
+        return error.unusable.fault
     if isinstance(read, Unusable):
         return read.fault
     likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
     edits = tuple(Edit(word) for word in read.prepared.split(", ") if word)
-    head = glance(path, store, preparation, outlines=outlines)
     return Glance(
         size=read.times.size,
         likeness=likeness,
         edits=edits,
         to_send=len(read.content),
-        pixels=head.pixels if isinstance(head, Glance) else None,
-        outline=head.outline if isinstance(head, Glance) else None,
+        pixels=None if head is None else head.pixels,
+        outline=None if head is None else head.outline,
         precheck_fault=read.precheck_fault,
         face=read.face,
     )

@@ -11,17 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from configparser import ConfigParser, Error
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from enroll import clock
+from enroll.addresses import is_loopback
 from enroll.errors import UsageError
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Credential
 
-RETRIES = 4
+RETRIES = 6
 """How often a request is sent again that the store refused for the moment, or did not answer."""
 
 RETRY_SECONDS = 30
@@ -30,11 +33,17 @@ RETRY_SECONDS = 30
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 """How long is waited for a connection, and for the next bytes of an answer."""
 
+RENEWED_SECONDS = 60
+"""How long keys of a session are used before a profile's files are read again."""
+
 _OWN_KEYS = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
 """Any of these says that the environment has the credentials."""
+
+_ALLOW_HTTP = {"s3": "AWS_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+"""What allows an endpoint without TLS. That of `gs` is only ever an emulator's."""
 
 _INDIRECT = ("role_arn", "sso_session", "sso_start_url", "credential_process")
 """What a profile has that does not hold the keys itself."""
@@ -55,23 +64,25 @@ def connect(bucket: str) -> ObjectStore:
     _refuse_unprintable(environ)
     config: Any = CONFIGS[bucket.partition(":")[0]](environ)
     endpoint = config.get("endpoint") or config.get("base_url") or ""
-    if endpoint and not _is_endpoint(endpoint):
-        raise UsageError(
-            f"The endpoint of {bucket} is no address such as https://minio.example:9000. Correct "
-            "it in the environment or the profile."
-        )
+    if endpoint:
+        _check_endpoint(endpoint, bucket, environ)
     client: ClientConfig = {
-        "allow_http": endpoint.startswith("http://") or "use_emulator" in config,
+        "allow_http": endpoint.lower().startswith("http://") or "use_emulator" in config,
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=READ_SECONDS),
         "timeout": timedelta(seconds=10 * READ_SECONDS),
     }
     if authority := environ.get("AWS_CA_BUNDLE"):
         client["root_certificate"] = _read(Path(authority), "AWS_CA_BUNDLE")
+    provider: Any = _RenewedKeys(config) if "session_token" in config else None  # of a profile
     retry: RetryConfig = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
     try:
         store: ObjectStore = from_url(
-            bucket, config=config, client_options=client, retry_config=retry
+            bucket,
+            config=config,
+            client_options=client,
+            retry_config=retry,
+            credential_provider=provider,
         )
     except Exception as error:
         why = str(error).partition("\n")[0].rpartition(" error: ")[2].rstrip(".")
@@ -89,14 +100,28 @@ def _refuse_unprintable(environ: Mapping[str, str]) -> None:
             raise UsageError(f"{name} has a line end or a control character. Remove it.")
 
 
-def _is_endpoint(text: str) -> bool:
+def _check_endpoint(endpoint: str, bucket: str, environ: Mapping[str, str]) -> None:
+    """Raise UsageError for what is no endpoint, and for one without TLS beyond this machine."""
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(endpoint)
         port = parts.port  # raises ValueError for none
     except ValueError:
-        return False
-    plain = text.isprintable() and " " not in text and port != 0
-    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts, port = urlsplit(""), 0
+    host = parts.hostname or ""
+    plain = endpoint.isprintable() and not set(" @?#") & set(endpoint) and port != 0
+    if not (plain and host and parts.scheme in ("http", "https")):
+        raise UsageError(
+            f"The endpoint of {bucket} is no address such as https://minio.example:9000. Correct "
+            "it in the environment or the profile."
+        )
+    allowed = _ALLOW_HTTP.get(bucket.partition(":")[0])
+    if parts.scheme == "https" or is_loopback(host) or allowed is None:
+        return
+    if environ.get(allowed, "").lower() not in ("1", "true", "yes", "on"):
+        raise UsageError(
+            f"The endpoint of {bucket} is plain HTTP, which shows photos to everybody on the way. "
+            f"Use https, or set {allowed}=true if that is acceptable here."
+        )
 
 
 def _google_config(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -169,6 +194,33 @@ def _aws_config(environ: Mapping[str, str]) -> dict[str, Any]:
 
 CONFIGS = {"s3": _aws_config, "gs": _google_config, "az": _azure_config}
 """What obstore needs to know from the environment, by scheme."""
+
+
+class _RenewedKeys:
+    """The keys of a profile with a session, which soon ends: read again where a tool renews them.
+    obstore calls it before a request when what it had from it has expired."""
+
+    refresh_threshold = timedelta(0)
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """Takes the keys out of `config`."""
+        self._keys = self._taken(config)
+
+    def __call__(self) -> S3Credential:
+        with suppress(UsageError):  # the files are just being written
+            self._keys = self._taken(_aws_config(os.environ)) or self._keys
+        until = datetime.fromtimestamp(clock.time(), UTC) + timedelta(seconds=RENEWED_SECONDS)
+        return {
+            "access_key_id": self._keys["access_key_id"],
+            "secret_access_key": self._keys["secret_access_key"],
+            "token": self._keys.get("session_token"),
+            "expires_at": until,
+        }
+
+    @staticmethod
+    def _taken(config: dict[str, Any]) -> dict[str, str]:
+        names = ("access_key_id", "secret_access_key", "session_token")
+        return {name: config.pop(name) for name in names if name in config}
 
 
 def _section(path: Path | str, name: str, *, prefixed: bool = False) -> dict[str, str]:

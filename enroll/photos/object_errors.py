@@ -11,12 +11,14 @@ from enroll.resources import shortage_in
 
 _STATUS = re.compile(r"status code: (\d+ [A-Za-z ]+)")
 _CODE, _MESSAGE = re.compile(r"<Code>(.*?)</Code>"), re.compile(r"<Message>([^<\n]*)")
+_ADDRESS = re.compile(r"[a-z]+://\S+")
 _MOST_TEXT = 200
 """Characters of a store's own message that are shown."""
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _NO_OBJECT = ("NoSuchKey", "BlobNotFound", "The specified key does not exist")
 _REFUSED = ("401 Unauthorized", "403 Forbidden")
+_FOR_NOW = ("408 Request Timeout", "429 Too Many Requests")
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 _MISPLACED = (
     *("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"),
@@ -69,6 +71,13 @@ def is_refused(error: Exception) -> bool:
     return _says(error, *_REFUSED, *_IDENTITIES)
 
 
+def is_answer(error: Exception) -> bool:
+    """Whether it is the store's answer to this request, which it would give again: no failure of
+    the store or the connection."""
+    status = _STATUS.search(str(error))
+    return status is not None and status[1].startswith("4") and not _says(error, *_FOR_NOW)
+
+
 def is_misplaced(error: Exception) -> bool:
     """Whether the bucket is in another region."""
     return _says(error, *_MISPLACED)
@@ -104,7 +113,8 @@ def reason(error: Exception) -> str:
     if _says(error, "HTTP error", "tcp connect error"):
         known = next((means for word, means in _SILENCES.items() if word in text), "")
         return f"the store does not answer{known and f' ({known})'}"
-    return text.partition("\n")[0].rstrip(". :")
+    first = text.partition("\n\n")[0].replace("\n", "\\n")
+    return _ADDRESS.sub("…", first).rstrip(". :")
 
 
 def remedy(error: Exception, scheme: str) -> str:
@@ -117,6 +127,13 @@ def remedy(error: Exception, scheme: str) -> str:
 _LATER = "Run the same command when the store answers again."
 _REMEDIES = {
     _MISPLACED: "Set AWS_REGION to the bucket's region.",
+    ("InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"): (
+        "It is archived: restore it first, or leave it out."
+    ),
+    ("kms:", "KMS."): "Check that the credentials may decrypt with its key (kms:Decrypt).",
+    ("Server Side Encryption",): (
+        "It is encrypted with a key that enroll does not have (SSE-C): store it in another way."
+    ),
     _EXPIRED: "The credentials have expired: renew them, then run the same command.",
     ("RequestTimeTooSkewed",): "Set this machine's clock.",
     _REFUSED: "Check the credentials, and that they may list the bucket and read its objects.",

@@ -8,15 +8,20 @@ the manifest; this way it costs at most about twice what the better way would ha
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from enroll import clock
-from enroll.photos.store import NO_PHOTO
+from enroll.photos.listing import is_photo
+from enroll.photos.store import LEAST_TOGETHER, NO_PHOTO
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 Numbers = tuple[int, int, int]
 """What is known of a photo without reading it: see `PhotoStore.stat`."""
@@ -24,8 +29,8 @@ Numbers = tuple[int, int, int]
 LISTED_FOR_ONE = 40
 """Objects that are listed for each photo that is asked for."""
 
-FEW, JUST_LISTED_SECONDS = 25, 5.0
-"""Fewer photos than that at a time are asked for, and so known as they are now, unless the listing
+JUST_LISTED_SECONDS = 5.0
+"""Fewer photos than LEAST_TOGETHER are asked for, and so known as they are now, unless the listing
 is not older than that: it was made for the photos before them."""
 
 LISTED_SECONDS = 600.0
@@ -40,6 +45,22 @@ _HUGE = 2**32 - 1
 """The size of objects that are asked for: they are too large, or of before 1970 or after 2106."""
 
 _ASK = (_HUGE, 0, 0)
+
+
+def is_folder(meta: ObjectMeta) -> bool:
+    """Whether it may be what is made for a folder: an empty object with a slash at its end, which
+    obstore leaves out. Such a name is out of order."""
+    return not meta["size"] and not is_photo(meta["path"])
+
+
+def numbers_of(meta: ObjectMeta) -> Numbers:
+    """Size, time of modification in nanoseconds, and 63 bits of the ETag. A listing has no version,
+    its times are more precise than those of other answers, and some stores quote ETags only there.
+    """
+    tag = (meta["e_tag"] or meta["version"] or "").removeprefix("W/").strip('"')
+    digest = hashlib.blake2b(tag.encode(), digest_size=8).digest()
+    seconds = int(meta["last_modified"].timestamp())
+    return meta["size"], seconds * 10**9, int.from_bytes(digest) >> 1
 
 
 class _Segment(NamedTuple):
@@ -75,7 +96,7 @@ class Listing:
     def find(self, names: Sequence[str]) -> dict[str, Numbers | None]:
         """What is known of each, NO_PHOTO where there is none; None for one to be asked for.
         Raises what `pages` raises."""
-        few, age = len(names) < FEW, clock.monotonic() - self._since
+        few, age = len(names) < LEAST_TOGETHER, clock.monotonic() - self._since
         if self._useless or not names or (few and age > JUST_LISTED_SECONDS):
             return dict.fromkeys(names)
         if not few:

@@ -11,7 +11,6 @@ and are in no path, message or pickle.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import posixpath
 from array import array
@@ -23,11 +22,10 @@ from typing import TYPE_CHECKING
 from enroll import clock
 from enroll.addresses import is_url, normal_key, normal_url, parse_url
 from enroll.errors import LocalError, ManifestError, UsageError
-from enroll.model import FileTimes
 from enroll.photos.decision import PhotoCode
 from enroll.photos.object_account import connect
 from enroll.photos.object_errors import (
-    CutError,
+    is_answer,
     is_bucket_gone,
     is_invalid_name,
     is_misplaced,
@@ -39,7 +37,8 @@ from enroll.photos.object_errors import (
     reason,
     remedy,
 )
-from enroll.photos.object_listing import Listing, Numbers
+from enroll.photos.object_listing import Listing, Numbers, is_folder, numbers_of
+from enroll.photos.object_reading import OpenObject
 from enroll.photos.refusals import OUTSIDE, failed, invalid
 from enroll.photos.similar_name import (
     Listings,
@@ -49,16 +48,18 @@ from enroll.photos.similar_name import (
 )
 from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError, empty_above, name_below
 from enroll.photos.zipped import is_zip
+from enroll.threads import interruptibly
 
 if TYPE_CHECKING:
-    from obstore import BytesStream, GetResult, ObjectMeta
-
-_PIECE = 256 * 1024
-"""Bytes of a photo that are taken from the connection at a time."""
+    from obstore import ObjectMeta
 
 SEEN_SECONDS, _MOST_SEEN = 1.0, 1_000
 """How long a folder that holds something is not listed again for a photo that is missing, as a
 million may be, and of how many folders that is kept."""
+
+_MOST_LOOKED_AT = 20_000
+"""Objects in a folder, and in those below it, among which a name like that of a missing photo is
+looked for."""
 
 
 class ObjectStore:
@@ -124,12 +125,13 @@ class ObjectStore:
     def _ask(self, name: str) -> Numbers:
         """What is known of one photo. Raises LocalError where the store does not answer."""
         try:
-            return _numbers(self._client.head(self._key(name)))
+            key = self._key(name)
+            return numbers_of(interruptibly(lambda: self._client.head(key)))
         except Exception as error:
             if is_missing(error):
                 return NO_PHOTO
             self._ask_for_any()
-            if is_refused(error):
+            if is_answer(error):
                 return UNREADABLE
             raise self._unreachable(error) from error
 
@@ -158,24 +160,31 @@ class ObjectStore:
             if is_invalid_name(error):
                 raise ManifestError(
                     f"The photos below {self.root} cannot be listed, because a name has an empty "
-                    f"part or a part of dots: {reason(error)}. Copy that object to another name "
-                    "and delete it, or name a prefix without it."
+                    f"part, a part of dots or a control character: {reason(error)}. Copy that "
+                    "object to another name and delete it, or name a prefix without it."
                 ) from error
             raise self._unusable(error) from error
 
     def _unordered(self) -> ManifestError:
         return ManifestError(
             f"The store lists the photos below {self.root} in no fixed order, as directory buckets "
-            "do. Give a list of the photos as the manifest."
+            "do, or a name begins with a slash. Give a list of the photos as the manifest."
         )
 
     def _pages(self, after: str = "") -> Iterator[list[tuple[str, Numbers]]]:
         """The objects below the root, by their names below it, from the one after `after` on."""
         start = len(self._prefix) + 1 if self._prefix else 0
         offset = self._key(after) if after else None
-        pages = self._client.list(prefix=self._prefix or None, offset=offset, chunk_size=1000)
-        for page in pages:
-            yield [(one["path"][start:], _numbers(one)) for one in page]
+        for page in self._list(self._prefix, after=offset):
+            yield [(one["path"][start:], numbers_of(one)) for one in page if not is_folder(one)]
+
+    def _list(
+        self, prefix: str, *, after: str | None = None, most: int = 1000
+    ) -> Iterator[Sequence[ObjectMeta]]:
+        """The objects below a prefix, so many at a time. Raises what obstore raises."""
+        pages = iter(self._client.list(prefix=prefix or None, offset=after, chunk_size=most))
+        while page := interruptibly(lambda: next(pages, None)):
+            yield page
 
     @contextmanager
     def open(self, path: str) -> Iterator[OpenObject]:
@@ -183,7 +192,7 @@ class ObjectStore:
         if not name:
             raise UnusableError(invalid(OUTSIDE))
         try:
-            yield OpenObject(self, self._key(name))
+            yield OpenObject(self._client, self._key(name))
         except UnusableError:
             raise
         except Exception as error:
@@ -192,10 +201,6 @@ class ObjectStore:
             raise_shortage(error)
             raise self._cannot_read(error, name) from error
 
-    def get(self, key: str) -> GetResult:
-        """Ask for an object's bytes. Raises what obstore raises."""
-        return self._client.get(key)
-
     def _cannot_read(self, error: Exception, name: str) -> UnusableError:
         if is_missing(error):
             if is_object_missing(error) or not self._is_bucket_gone():
@@ -203,10 +208,10 @@ class ObjectStore:
                 return UnusableError(failed(PhotoCode.MISSING, message))
             message = f"The bucket {self._bucket} does not exist, or no longer."
             return UnusableError(failed(PhotoCode.UNREADABLE, message, share_gone=True))
-        gone = not (is_refused(error) and self.is_reachable(""))
+        gone = not (is_answer(error) and self.is_reachable(""))
         message = f"The photo cannot be read: {reason(error)}."
         if not gone:
-            message += " Check the credentials, and that they may read this object."
+            message += f" {remedy(error, self._scheme)}"
         return UnusableError(failed(PhotoCode.UNREADABLE, message, share_gone=gone))
 
     def _instead(self, name: str) -> str:
@@ -223,8 +228,14 @@ class ObjectStore:
         """The first names in a folder."""
         whole = self._key(folder) if folder else self._prefix
         start = len(whole) + 1 if whole else 0
-        found = self._client.list_with_delimiter(whole or None)["objects"]
-        return [one["path"][start:] for one in found[:most]]
+        most = min(most, _MOST_LOOKED_AT)
+        names: list[str] = []
+        for page in self._list(whole):
+            names += [name for one in page if "/" not in (name := one["path"][start:])]
+            most -= len(page)
+            if most <= 0:
+                break
+        return names
 
     def check(self) -> None:
         try:
@@ -266,8 +277,7 @@ class ObjectStore:
         """Whether there is an object below a folder. Raises what obstore raises."""
         now = clock.monotonic()
         prefix = posixpath.join(self._prefix, folder) if folder else self._prefix
-        pages = self._client.list(prefix=prefix or None, chunk_size=1)
-        if not any(page for page in pages):
+        if all(is_folder(one) for page in self._list(prefix, most=1) for one in page):
             return False
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
@@ -303,98 +313,3 @@ class ObjectStore:
             f"The photos below {self.root} cannot be reached: {reason(error)}. "
             f"{remedy(error, self._scheme)} Every row stays due."
         )
-
-
-def pieces_of(url: str) -> Iterator[bytes]:
-    """The bytes of an object that is not a photo, at its address. Raises ManifestError where there
-    is none or it may not be read, LocalError where the store does not answer to its end, and
-    UsageError as `connect` does."""
-    scheme, bucket, key = parse_url(url)
-    client = connect(f"{scheme}://{bucket}")
-    try:
-        yield from _whole(client.get(key))
-    except Exception as error:
-        if not is_of_store(error):
-            raise
-        raise_shortage(error)
-        if is_bucket_gone(error):
-            raise ManifestError(f"There is no bucket {scheme}://{bucket}.") from error
-        if is_missing(error):
-            raise ManifestError(f"There is no manifest at {url}. Check the address.") from error
-        kind = ManifestError if is_refused(error) or is_misplaced(error) else LocalError
-        message = f"{url} cannot be read: {reason(error)}. {remedy(error, scheme)}"
-        raise kind(message) from error
-
-
-def _whole(answer: GetResult) -> Iterator[bytes]:
-    left = answer.meta["size"]
-    for piece in answer.stream(min_chunk_size=_PIECE):
-        left -= len(piece)
-        yield bytes(piece)
-    if left:
-        raise CutError
-
-
-class OpenObject:
-    """An object that is open; see `OpenPhoto`. It is of one version, so it never changes."""
-
-    def __init__(self, store: ObjectStore, key: str) -> None:
-        self._store = store
-        self._key = key
-        self._begin()
-        self.times = FileTimes(*self._numbers)
-
-    def _begin(self) -> None:
-        self._answer = self._store.get(self._key)
-        self._numbers = _numbers(self._answer.meta)
-        self._pieces: BytesStream | None = None
-        self._read = bytearray()
-
-    def part(self, at: int, length: int) -> bytes:
-        self._take(at + length)
-        return bytes(self._read[at : at + length])
-
-    def content(self) -> bytes:
-        """All bytes. Where they end too early, obstore asks for the rest of the same version; if
-        that fails, the photo is read once more."""
-        try:
-            return self._all()
-        except Exception as error:
-            if not is_of_store(error):
-                raise
-        self._begin()
-        if FileTimes(*self._numbers) != self.times:
-            message = "The photo was replaced while it was being read."
-            raise UnusableError(failed(PhotoCode.CHANGED, message))
-        return self._all()
-
-    def _all(self) -> bytes:
-        if self._pieces is not None or self._read:
-            self._take(self.times.size + 1)
-            return bytes(self._read)
-        content = bytes(self._answer.bytes())  # at half the cost of pieces
-        if len(content) != self.times.size:
-            raise CutError
-        return content
-
-    def _take(self, wanted: int) -> None:
-        """Take so many bytes from the connection, or all."""
-        if self._pieces is None:
-            self._pieces = self._answer.stream(min_chunk_size=_PIECE)
-        while len(self._read) < wanted:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            self._read += piece
-        if len(self._read) < min(wanted, self.times.size):
-            raise CutError
-
-
-def _numbers(meta: ObjectMeta) -> Numbers:
-    """Size, time of modification in nanoseconds, and 63 bits of the ETag. A listing has no version,
-    its times are more precise than those of other answers, and some stores quote ETags only there.
-    """
-    tag = (meta["e_tag"] or meta["version"] or "").removeprefix("W/").strip('"')
-    digest = hashlib.blake2b(tag.encode(), digest_size=8).digest()
-    seconds = int(meta["last_modified"].timestamp())
-    return meta["size"], seconds * 10**9, int.from_bytes(digest) >> 1

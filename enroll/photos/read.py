@@ -44,14 +44,19 @@ def read_photo(
     """
     try:
         with open_photo(path, store) as photo:
-            size = photo.times.size
-            if size <= _SMALL:
-                return _read(photo, preparation)
-            # Only what is sent stays in memory; of what is read, no more than a few files.
-            with BUDGET.files.room(size):
-                return _read(photo, preparation)
+            return read_open(photo, preparation)
     except UnusableError as error:
         return error.unusable
+
+
+def read_open(photo: OpenPhoto, preparation: Preparation) -> Photo | Unusable:
+    """The same for a photo that is open. Raises UnusableError, too."""
+    size = photo.times.size
+    if size <= _SMALL:
+        return _read(photo, preparation)
+    # Only what is sent stays in memory; of what is read, no more than a few files.
+    with BUDGET.files.room(size):
+        return _read(photo, preparation)
 
 
 def read_photos(

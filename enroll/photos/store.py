@@ -16,6 +16,10 @@ from enroll.model import FileTimes, Unusable
 NO_PHOTO = (-1, -1, -1)
 """What `PhotoStore.stat` gives where there is no photo."""
 
+LEAST_TOGETHER = 8
+"""Photos that a scan looks up together at least, on each thread: fewer may be looked up one by one.
+"""
+
 UNREADABLE = (0, 0, 0)
 """What it gives for a photo of which the store only says that it may not be looked at. No photo has
 these numbers, so it is read, and that says why not."""
