@@ -33,14 +33,17 @@ smoke: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m benchmark
 
 # Twenty archives, each through faults and kills: some 25 minutes. make soak SEEDS=1 is one.
+# DATABASE=local has the ledgers in a PostgreSQL server that is started for them, and killed.
 SEEDS ?= 20
+DATABASE ?=
+IN_DATABASE := $(if $(DATABASE),--database $(DATABASE))
 soak: $(VENV)/.dev
-	$(BIN)/python benchmarks/soak.py --seeds $(SEEDS)
+	$(BIN)/python benchmarks/soak.py --seeds $(SEEDS) $(IN_DATABASE)
 
 # A year of nights of a company of 500: some 20 minutes. make year NIGHTS=30 is a month.
 NIGHTS ?= 365
 year: $(VENV)/.dev
-	$(BIN)/python benchmarks/year.py --nights $(NIGHTS)
+	$(BIN)/python benchmarks/year.py --nights $(NIGHTS) $(IN_DATABASE)
 
 # People under two ids and photos under the wrong id among 20,000, looked for: less than ten
 # minutes. make identity PEOPLE=2000 FAULTS=50 is a minute.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 from suite import (
+    database,
     engines,
     first_call,
     growth,
@@ -51,6 +52,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "match": match.measure,
     "objects": objects.measure,
     "engines": engines.measure,
+    "database": database.measure,
 }
 """In the order in which they run."""
 

@@ -20,18 +20,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 import click
+from nightly.ledgers import Database, FilePlace, LedgerPlace, libpq_environ
+from nightly.ledgers import database as open_database
 from PIL import Image
 from suite import bucket
 
-from enroll.addresses import LedgerAddress, ledger_named
 from enroll.ledger import read_ledger
 from enroll.model import EventKind, Status
 from enroll.sandbox import Limits, Sandbox
@@ -66,6 +67,10 @@ ADD_FAULTS = (
 FATAL_FAULTS = ("auth", "redirect")
 FATAL_SHARE = 0.005
 """What ends a run with exit code 3, and how much of all trouble it is: once or twice a seed."""
+
+SERVER_SHARE = 0.7
+"""How many kills strike the ledger's server, too, where it is in one: before the command is killed,
+which may have stopped by then, or gone on."""
 
 LOOK_FAULTS = ("500", "503", "reset", "cut", "not-json", "no-token", "refused", "timeout", "stale")
 """What the looks of settling meet (`search` and `list`)."""
@@ -119,10 +124,12 @@ class Soak:
     """What the environment has to hold for the photos to be read from a bucket; empty where they
     are read from the folder."""
     dask: bool = False
-    ledger: Path = Path("ledger.sqlite")
-    """Its place in the folder, or its address."""
+    place: LedgerPlace = field(init=False)
     rows: list[tuple[str, str]] = field(default_factory=list)
     hopeless: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.place = FilePlace(self.folder)
 
     def draw(self, count: int) -> None:
         """Write so many manifest lines and the pictures that they name: every tenth person has
@@ -179,12 +186,6 @@ class Soak:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
-    def known(self) -> Path:
-        """The ledger, for this process."""
-        if isinstance(self.ledger, LedgerAddress):
-            return self.ledger
-        return self.folder / self.ledger
-
     def done(self) -> bool:
         """Whether every line that can be enrolled is."""
         lines = self.results()
@@ -200,7 +201,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
     """`enroll run` as a process of its own, killed if it is still there in the end."""
     command = [
         *(sys.executable, "-m", "enroll", "run", "staff.csv", "--group-id", LIBRARY),
-        *("--ledger", str(soak.ledger), "--timeout", str(TIMEOUT)),
+        *("--ledger", soak.place.name, "--timeout", str(TIMEOUT)),
         *("--settle-after", str(soak.settle_after), "--max-in-flight", str(IN_FLIGHT)),
         *("--no-progress", "--config", "none.toml"),
         *(("--engine", "dask", "--scheduler", "local:2") if soak.dask else ()),
@@ -215,6 +216,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
         "ENROLL_API_KEY": box.api_key,
         "ENROLL_API_SECRET": box.api_secret,
         **soak.bucket,
+        **libpq_environ(),
     }
     with (
         log.open("ab") as said,
@@ -256,6 +258,12 @@ def trouble_worker(soak: Soak, worker: int) -> None:
             os.kill(worker, signal.SIGCONT)
 
 
+def check(code: int, log: Path, *, others: Sequence[int] = ()) -> None:
+    """Raise ClickException for an exit code that nothing here accounts for."""
+    if code not in (0, 1, 3, 4, 6, 9, *others):
+        raise click.ClickException(f"`enroll run` left with {code}; see {log}")
+
+
 def enroll_through_kills(soak: Soak, box: Sandbox, *, kills: int, log: Path) -> tuple[int, int]:
     """Run, kill at random moments, run again until it is done; runs and kills that struck."""
     (soak.folder / "none.toml").touch()
@@ -272,12 +280,14 @@ def enroll_through_kills(soak: Soak, box: Sandbox, *, kills: int, log: Path) -> 
                 trouble_worker(soak, worker)
                 wait_a_moment(soak, process)
             struck += process.poll() is None
+            if soak.place.points and soak.chance.random() < SERVER_SHARE:
+                soak.place.strike(soak.chance.choice(soak.place.points))
+                if soak.chance.random() < 0.5:
+                    check(process.wait(), log, others=(7,))  # it has lost its session
     for _ in range(MOST_RUNS):
         with run(soak, box, log) as process:
             runs += 1
-            code = process.wait()
-        if code not in (0, 1, 3, 4, 6, 9):
-            raise click.ClickException(f"`enroll run` left with {code}; see {log}")
+            check(process.wait(), log)
         if soak.done():
             break
     box.wait_idle(60)
@@ -304,7 +314,7 @@ def compare(soak: Soak, box: Sandbox) -> dict[str, list[str]]:
             lost.append(f"line {line} is not enrolled in the results: {told}")
         elif of_token.get(told["face_token"]) != soak.face(line):
             differing.append(f"line {line}, results: {told['face_token']}")
-    reader = read_ledger(soak.known())
+    reader = read_ledger(soak.place.ledger(soak.folder))
     tokens = set()
     for entry in reader.entries([Status.ENROLLED]):
         tokens.add(entry.face_token)
@@ -317,7 +327,7 @@ def compare(soak: Soak, box: Sandbox) -> dict[str, list[str]]:
 
 def events(soak: Soak) -> Counter[EventKind]:
     """How often each kind of event is in the ledger's history."""
-    reader = read_ledger(soak.known())
+    reader = read_ledger(soak.place.ledger(soak.folder))
     try:
         return Counter(event.kind for event, _ in reader.history())
     finally:
@@ -334,15 +344,15 @@ def soak_once(
     in_bucket: bool,
     say: Callable[[str], None],
     dask: bool = False,
-    database: str = "",
+    database: Database | None = None,
 ) -> Findings:
     """One archive, one library, one seed."""
     chance = random.Random(seed)
     lagging = seed % 2 == 0
     settle_after = SHORT_SETTLE_AFTER if lagging else SETTLE_AFTER
     soak = Soak(folder, chance, settle_after=settle_after, dask=dask)
-    if database:
-        soak.ledger = ledger_named(f"{database}{'&' if '?' in database else '?'}schema=soak{seed}")
+    if database is not None:
+        soak.place = database.place(f"soak{seed}_{os.getpid()}", folder)
     soak.draw(rows)
     began = time.monotonic()
     # Applied at the latest just before --settle-after has passed since the signature's expiry.
@@ -443,8 +453,10 @@ def cells(findings: Findings) -> list[object]:
 @click.option(
     "--database",
     default="",
-    metavar="postgresql://…",
-    help="Have the ledgers in new schemas of this database.",
+    metavar="ADDRESS",
+    help="Have the ledgers in new schemas of this database (postgresql://…), or, with `local`, of "
+    "a server that is started for them. Sessions are ended; the processes of a local server are "
+    "killed, too.",
 )
 def main(
     rows: int,
@@ -462,24 +474,25 @@ def main(
     everything: list[Findings] = []
     click.echo(table_line([*COLUMNS]))
     try:
-        for seed in range(first, first + seeds):
-            folder = base / f"seed-{seed}"
-            shutil.rmtree(folder, ignore_errors=True)
-            findings = soak_once(
-                folder,
-                seed=seed,
-                rows=rows,
-                faults=faults,
-                kills=kills,
-                in_bucket=in_bucket,
-                say=click.echo,
-                dask=engine == "dask",
-                database=database,
-            )
-            everything.append(findings)
-            click.echo(table_line(cells(findings)))
-            if not findings.bad and keep is None:
-                shutil.rmtree(folder)
+        with open_database(database) if database else nullcontext() as found:
+            for seed in range(first, first + seeds):
+                folder = base / f"seed-{seed}"
+                shutil.rmtree(folder, ignore_errors=True)
+                findings = soak_once(
+                    folder,
+                    seed=seed,
+                    rows=rows,
+                    faults=faults,
+                    kills=kills,
+                    in_bucket=in_bucket,
+                    say=click.echo,
+                    dask=engine == "dask",
+                    database=found,
+                )
+                everything.append(findings)
+                click.echo(table_line(cells(findings)))
+                if not findings.bad and keep is None:
+                    shutil.rmtree(folder)
     finally:
         if keep is None and not any(findings.bad for findings in everything):
             shutil.rmtree(base)

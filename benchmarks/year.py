@@ -5,8 +5,10 @@
 The stand-in runs in this process. `enroll sync` runs as a process of its own on each night's export
 of a made-up staff: people join, leave, come back, have new photos and names. Some exports are bad
 (empty, halved, zeros lost, photos missing, columns renamed, ...), some nights bring faults of the
-service, and signals at random moments, after which the same command is run again. The clocks of
-process and stand-in are put ahead, so that a night takes seconds. After every night an oracle,
+service, and signals at random moments, after which the same command is run again. After some the
+ledger of the day before is put back. With --database the ledger is in PostgreSQL; sessions are
+ended and, with `local`, processes of the server are killed. The clocks of process and stand-in are
+put ahead, so that a night takes seconds. After every night an oracle,
 which knows the documented rules and nothing of the code, says what the library must hold; exit code
 1 when it holds anything else, or when anything was wrong on the way. What staff, exports, faults
 and kills there are follows from the seed; how a run's threads take turns does not.
@@ -14,15 +16,19 @@ and kills there are follows from the seed; how a run's threads take turns does n
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from nightly import ledgers
 from nightly.command import Tally
+from nightly.ledgers import LedgerPlace
 from nightly.nights import Year
 from nightly.oracle import Bounds
 from nightly.schedule import Night, plan_nights
@@ -46,14 +52,22 @@ def table(tally: Tally) -> list[str]:
         *lines,
         f"{tally.runs:,} runs, {tally.struck:,} killed, {tally.abandoned:,} of them left so until "
         f"the next night; {tally.rehearsed:,} rehearsals; "
-        f"guards lifted {tally.lifted} times",
+        f"guards lifted {tally.lifted} times; ledger put back {tally.restored} times"
+        f"{f'; its server struck {tally.cut} times' if tally.cut else ''}",
         f"exit codes: {every}",
         f"calls: {calls}",
     ]
 
 
 def live(
-    folder: Path, *, nights: int, people: int, seed: int, faults: float, bounds: Bounds
+    folder: Path,
+    *,
+    nights: int,
+    people: int,
+    seed: int,
+    faults: float,
+    bounds: Bounds,
+    ledger: LedgerPlace | None = None,
 ) -> Tally:
     """Live through that many nights in `folder`, and print what is found."""
     said = 0
@@ -64,7 +78,7 @@ def live(
         if said <= _SHOWN:
             click.echo(f"  {finding}")
 
-    year = Year(folder, people, seed, faults, bounds, say)
+    year = Year(folder, people, seed, faults, bounds, say, ledger=ledger)
     began = time.monotonic()
 
     def each(night: Night) -> None:
@@ -74,7 +88,8 @@ def live(
                 f"{len(year.oracle.faces)} faces, {len(year.tally.findings)} findings"
             )
 
-    return year.live(plan_nights(nights, chance=random.Random(seed)), each=each)
+    plan = plan_nights(nights, chance=random.Random(seed), server_points=year.place.points)
+    return year.live(plan, each=each)
 
 
 @click.command(help=__doc__)
@@ -93,6 +108,13 @@ def live(
 @click.option("--max-removals", type=int, help="As of sync; its default where it is not given.")
 @click.option("--max-changes", type=int, help="The same.")
 @click.option(
+    "--database",
+    default="",
+    metavar="ADDRESS",
+    help="Have the ledger in a new schema of this database (postgresql://…), or, with `local`, of "
+    "a server that is started for it.",
+)
+@click.option(
     "--keep", type=click.Path(path_type=Path), help="Leave photos and ledger in this folder."
 )
 def main(
@@ -103,6 +125,7 @@ def main(
     grace: float,
     max_removals: int | None,
     max_changes: int | None,
+    database: str,
     keep: Path | None,
 ) -> None:
     """Print a table and a verdict; exit 1 when anything is wrong."""
@@ -110,9 +133,22 @@ def main(
     shutil.rmtree(folder / "company", ignore_errors=True)
     began = time.monotonic()
     bounds = Bounds(removals=max_removals, changes=max_changes, grace=grace)
-    tally = live(
-        folder / "company", nights=nights, people=people, seed=seed, faults=faults, bounds=bounds
-    )
+    with ExitStack() as stack:
+        place = None
+        if database:
+            found = stack.enter_context(ledgers.database(database))
+            place = found.place(f"year{seed}_{os.getpid()}", folder)
+        tally = live(
+            folder / "company",
+            nights=nights,
+            people=people,
+            seed=seed,
+            faults=faults,
+            bounds=bounds,
+            ledger=place,
+        )
+        if place is not None and not tally.findings:
+            place.drop()
     click.echo("\n".join(table(tally)))
     if tally.findings:
         click.echo(f"Photos, ledger and what the runs said are in {folder}.")

@@ -158,6 +158,8 @@ class Archive:
     token: str = ""
     ledger_folder: Path | None = None
     """Where the ledger is, if not in the folder."""
+    address: Path | None = None
+    """The address of the ledger, if it is in a server."""
 
     @classmethod
     def new(cls, folder: Path, box: Sandbox, *, ledger_folder: Path | None = None) -> Archive:
@@ -222,6 +224,8 @@ class Archive:
 
     @property
     def ledger(self) -> Path:
+        if self.address is not None:
+            return self.address
         folder = self.ledger_folder or self.folder
         return postgres_ledger(folder) if OF_POSTGRES else folder / "ledger.sqlite"
 

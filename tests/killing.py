@@ -60,7 +60,8 @@ it leaves."""
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL before or after the `number`-th passing of a point.
+    """SIGKILL before or after the `number`-th passing of a point; or within a commit of PostgreSQL,
+    which the server has been sent and has not answered.
 
     Points are: "commit", each of the database; "beyond", what is written to it outside of
     transactions; "close", of a database; "call", each to the service, before it leaves, or after
@@ -278,9 +279,9 @@ def _child(job: dict[str, Any]) -> int:
 class _Boundaries:
     """Numbers everything that lasts beyond the process, and kills where it is to be killed.
 
-    All is watched where it leaves the process: SQLite's connections, requests' sessions, and the
-    functions of `os` by which files come, go and are cut. An fsync is none: it changes nothing
-    that outlives a process but not a kill.
+    All is watched where it leaves the process: the connections of SQLite and psycopg, requests'
+    sessions, and the functions of `os` by which files come, go and are cut. An fsync is none: it
+    changes nothing that outlives a process but not a kill.
     """
 
     def __init__(self, kill: Kill | None) -> None:
@@ -290,6 +291,8 @@ class _Boundaries:
         self._left: dict[str, bytes] | None = None
         self._lock = threading.Lock()
         self._within = threading.local()
+        self.cuts = False
+        """Whether the process is to end within what is under way."""
         self._log = os.open(PASSED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
     def watched(
@@ -297,9 +300,10 @@ class _Boundaries:
         point: str,
         function: Callable[..., Any],
         only_if: Callable[..., bool] = lambda *_, **__: True,
+        only_asks: Callable[..., bool] = lambda *_: True,
     ) -> Callable[..., Any]:
-        """The same function, each use of it a boundary where `only_if` says so."""
-        only_asks = _asks if point == "call" else lambda *_: True
+        """The same function, each use of it a boundary where `only_if` says so. What `only_asks`
+        says of a use holds beside what it leaves of the folder's files."""
 
         def passing(*args: Any, **named: Any) -> Any:
             if getattr(self._within, "one", False) or not only_if(*args, **named):
@@ -315,6 +319,8 @@ class _Boundaries:
                 os.write(self._log, f"{point}{MOVED if moved else ''}\n".encode())
                 self._under_way += 1
             self._strike("before", here)
+            kill = self._kill
+            self.cuts = bool(kill and kill.when == "within" and (kill.point, kill.number) in here)
             self._within.one = True
             try:
                 return function(*args, **named)
@@ -331,7 +337,8 @@ class _Boundaries:
         return passing
 
     def _files(self) -> dict[str, bytes]:
-        """What is in the current folder's files; nobody asks a run that is to be killed.
+        """What is in the files of the current folder and of those below; nobody asks a run that is
+        to be killed.
 
         Without a database's -shm: SQLite makes it again from the -wal when the process that used
         it has died.
@@ -339,10 +346,10 @@ class _Boundaries:
         found: dict[str, bytes] = {}
         if self._kill is None:
             self._within.one = True
-            for path in Path().iterdir():
+            for path in Path().rglob("*"):
                 if path.name not in (PASSED, SAID) and not path.name.endswith("-shm"):
-                    with contextlib.suppress(FileNotFoundError):
-                        found[path.name] = path.read_bytes()
+                    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                        found[str(path)] = path.read_bytes()
             self._within.one = False
         return found
 
@@ -407,8 +414,12 @@ def _watch_points(kill: Kill | None) -> None:
             return super().cursor(factory)
 
     setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))  # noqa: B010
+    with contextlib.suppress(ImportError):
+        _watch_sessions(boundaries)
+    requests.Session.send = boundaries.watched(  # type: ignore[method-assign]
+        "call", requests.Session.send, only_asks=_asks
+    )
     for owner, name, point in (
-        (requests.Session, "send", "call"),
         (os, "replace", "rename"),
         (os, "rename", "rename"),
         (os, "unlink", "unlink"),
@@ -423,6 +434,33 @@ def _watch_points(kill: Kill | None) -> None:
     sys.addaudithook(boundaries.audit)
 
 
+def _watch_sessions(boundaries: _Boundaries) -> None:
+    """The same for sessions of PostgreSQL. Nobody sees which of their commits change nothing."""
+    import psycopg
+    from psycopg.pq import TransactionStatus
+
+    def in_transaction(self: Any) -> bool:
+        return bool(self.info.transaction_status == TransactionStatus.INTRANS)
+
+    def beyond_transactions(self: Any, statement: Any, *_: Any, **__: Any) -> bool:
+        return bool(self.autocommit and str(statement).startswith("VACUUM"))
+
+    def changes(*_: Any) -> bool:
+        return False
+
+    def wait(self: Any, answer: Any, *args: Any, **named: Any) -> Any:
+        if boundaries.cuts:
+            next(answer)  # sends it
+            os.kill(os.getpid(), signal.SIGKILL)
+        return waited(self, answer, *args, **named)
+
+    owner: Any = psycopg.Connection
+    waited, owner.wait = owner.wait, wait
+    owner.commit = boundaries.watched("commit", owner.commit, in_transaction, changes)
+    owner.execute = boundaries.watched("beyond", owner.execute, beyond_transactions, changes)
+    owner.close = boundaries.watched("close", owner.close)
+
+
 def serve() -> None:
     """Do the jobs that come on stdin."""
     with open(0, "rb", buffering=0, closefd=False) as given:
@@ -430,5 +468,6 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
     warm_up()
     serve()

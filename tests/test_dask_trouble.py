@@ -201,7 +201,7 @@ def strike(trouble: Trouble, folder: Path, seed: int) -> tuple[int, list[str]]:
         return struck, [f"seed {seed}, {at.archive.folder}: {one}" for one in at.problems()]
 
 
-@pytest.mark.operation
+@pytest.mark.thorough
 @pytest.mark.parametrize("trouble", [kill_workers, stop_workers, kill_command, kill_scheduler])
 def test_nobody_is_added_twice_or_lost_wherever_trouble_strikes(
     trouble: Trouble, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -277,7 +277,7 @@ def cut_and_run(folder: Path, which: str, state: State, seconds: float) -> list[
                 return [f"{where}, {folder}: {one}" for one in found + at.problems()]
 
 
-@pytest.mark.operation
+@pytest.mark.thorough
 def test_nobody_is_added_twice_or_lost_and_nothing_hangs_whichever_link_is_cut(
     tmp_path: Path,
 ) -> None:
@@ -293,7 +293,7 @@ def test_nobody_is_added_twice_or_lost_and_nothing_hangs_whichever_link_is_cut(
         assert [problem for one in found for problem in one] == []
 
 
-@pytest.mark.operation
+@pytest.mark.thorough
 def test_a_photo_that_kills_its_workers_keeps_no_other_from_being_enrolled(
     tmp_path: Path,
 ) -> None:

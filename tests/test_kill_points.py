@@ -1,6 +1,7 @@
 """Every command killed at every boundary: the same command, given again, brings all to its end.
 
-A boundary is whatever lasts beyond the process: a write to the disk, a call to the service. They
+A boundary is whatever lasts beyond the process: a write to the disk, a commit of a server, a call
+to the service. They
 are numbered as they are passed, so that one that is new is covered without a change here. The
 command is killed after each of them that changes anything, and before each that is not just as the
 one before it has left all. What must be true in the end is read from the stand-in and from the
@@ -21,15 +22,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from archive import picture
 from killing import ALONE, ANY, MOVED, PASSED, UNWATCHED, Kill, Runner, SharedClock
+from postgres_server import asked, reaching
 from sandbox_caller import Caller
 
+from enroll.addresses import ledger_named
 from enroll.sandbox import Sandbox
 
-GROUP = "staff"
+GROUP = SCHEMA = "staff"
 
 LATER = 300.0
 """Seconds from one command to the next: long after the expiry of whatever the first has signed."""
@@ -50,15 +54,46 @@ Face = tuple[str, str, str]
 class House:
     """A folder with an archive, the ledger and the store of a stand-in of its own.
 
-    `photos` is elsewhere, as their paths are in the ledger: a copy of the folder has the same.
+    `photos` is elsewhere, as their paths are in the ledger: a copy of the folder has the same. With
+    a `database` of the tests' server, the ledger is in that.
     """
 
     folder: Path
     photos: Path
+    database: str = ""
 
     @property
     def ledger(self) -> Path:
+        """Its address leaves to the environment which database and server it is."""
+        if self.database:
+            return ledger_named(f"postgresql:///?schema={SCHEMA}")
         return self.folder / "ledger.sqlite"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What leads a command to the database, and lets it remember in the folder."""
+        state = {"XDG_STATE_HOME": str(self.folder / "state")}
+        return {**state, **(reaching(self.database) if self.database else {})}
+
+    def copied(self, folder: Path) -> House:
+        """All of it at another place."""
+        shutil.copytree(self.folder, folder)
+        copy = House(folder, self.photos, self.database and f"{self.database}_{folder.name}")
+        if self.database:
+            asked(f'CREATE DATABASE "{copy.database}" TEMPLATE "{self.database}"')
+        return copy
+
+    def demolish(self) -> None:
+        """Remove the database, which is a burden to the server."""
+        if self.database:
+            asked(f'DROP DATABASE "{self.database}" WITH (FORCE)')
+
+    def lose_ledger(self) -> None:
+        for path in self.folder.glob("ledger.sqlite*"):
+            path.unlink()
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        if self.database:
+            asked(f"DROP SCHEMA {SCHEMA} CASCADE", database=self.database)
 
     @cached_property
     def clock(self) -> SharedClock:
@@ -104,6 +139,7 @@ class House:
             "ENROLL_ENDPOINT": box.endpoint,
             "ENROLL_API_KEY": box.api_key,
             "ENROLL_API_SECRET": box.api_secret,
+            **self.environ,
         }
         return runner.run(
             list(arguments),
@@ -121,8 +157,10 @@ class House:
             fields = {"group_id": GROUP, "user_data": "first", "sign": sign}
             caller.add(name, file=picture(number), **fields)
 
-    def ask(self, statement: str) -> list[tuple[object, ...]]:
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
         """What the ledger's tables hold."""
+        if self.database:
+            return asked(statement, database=self.database, schema=SCHEMA)
         name = f"{self.ledger.as_uri()}?mode=ro"
         with closing(sqlite3.connect(name, uri=True)) as connection:
             return connection.execute(statement).fetchall()
@@ -274,8 +312,7 @@ def an_adopt(house: House, runner: Runner, box: Sandbox) -> Scene:
     house.photo("changed", 1)  # as it was
     assert house.give(runner, box, house.enrolling("run", *QUICK)) == 0
     house.photo("changed", 10)
-    for path in house.folder.glob("ledger.sqlite*"):
-        path.unlink()
+    house.lose_ledger()
     return Scene(
         arguments=house.enrolling("adopt", "--timeout", "1", "--report", "report.csv"),
         faults=(("search", None, "refused"), ("search", None, "500-after")),
@@ -347,7 +384,12 @@ def wrong_in_library(house: House, box: Sandbox, scene: Scene) -> list[str]:
 def wrong_in_ledger(house: House, box: Sandbox, scene: Scene) -> list[str]:
     """Whether each face of the library is in the ledger once, with one outcome, and no more."""
     there = {one.face_token: (one.user_id, one.sha256) for one in box.faces(GROUP)}
-    lines = house.ask("SELECT user_id, lower(hex(sha256)), status, face_token FROM face")
+    lines = [
+        (user_id, digest.hex(), status, token)
+        for user_id, digest, status, token in house.ask(
+            "SELECT user_id, sha256, status, face_token FROM face"
+        )
+    ]
     statuses = Counter(str(line[2]) for line in lines)
     found = [] if statuses == scene.statuses else [f"statuses: {dict(statuses)}"]
     held = {str(line[3]): (line[0], line[1]) for line in lines if line[3]}
@@ -440,9 +482,10 @@ class Stage:
 
     def play(self, kill: Kill | None) -> Killed:
         folder = self.folder(kill)
-        shutil.copytree(self.house.folder, folder)
-        house = House(folder, self.house.photos)
+        house = self.house.copied(folder)
         ended = through(house, self.runner, self.scene.moved(self.house, house), kill)
+        if not ended.problems:
+            house.demolish()
         where = f"{folder} (last at {self.passed(kill)[-1]})"
         return Killed(ended.struck, [f"{where}: {one}" for one in ended.problems])
 
@@ -455,21 +498,35 @@ class Stage:
         noted = self._noted(None)
         return {int(line.removeprefix(ALONE)) for line in noted if line.startswith(ALONE)}
 
+    def within_commits(self) -> list[Kill]:
+        """Kills of a process that has sent a commit to its server, and not heard of it."""
+        commits = sum(line.startswith("commit") for line in self.passed(None))
+        numbers = range(1, commits + 1) if self.house.database else ()
+        return [Kill("commit", "within", number) for number in numbers]
+
     def _noted(self, kill: Kill | None) -> list[str]:
         return (self.folder(kill) / PASSED).read_text(encoding="utf-8").splitlines()
 
     def folder(self, kill: Kill | None) -> Path:
-        return self.cases / ("whole" if kill is None else f"{kill.when}-{kill.number:03}")
+        name = "whole" if kill is None else f"{kill.point}-{kill.when}-{kill.number:03}"
+        return self.cases / name
 
 
 @pytest.fixture
-def stage(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> Stage:
-    house = House(tmp_path / "house", tmp_path / "photos")
+def stage(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> Iterator[Stage]:
+    name, _, server = request.param.partition(" in ")
+    house = House(tmp_path / "house", tmp_path / "photos", server and name)
     house.folder.mkdir()
     house.photos.mkdir()
+    if server:
+        asked(f'CREATE DATABASE "{house.database}"')
     with house.box() as box:
-        scene = SCENES[request.param](house, runner, box)
-    return Stage(house, scene, runner, tmp_path)
+        scene = SCENES[name](house, runner, box)
+    yield Stage(house, scene, runner, tmp_path)
+    house.demolish()
+
+
+IN_POSTGRES = " in PostgreSQL"
 
 
 FEWEST = {"run": 30, "sync": 40, "remove": 20, "forget": 25, "adopt": 30, "verify": 20, "hold": 20}
@@ -482,6 +539,10 @@ FEWEST = {"run": 30, "sync": 40, "remove": 20, "forget": 25, "adopt": 30, "verif
         ("run", FEWEST["run"], 3),
         ("sync", FEWEST["sync"], 3),
         *(pytest.param(*one, 1, marks=pytest.mark.thorough) for one in FEWEST.items()),
+        *(
+            pytest.param(f"{name}{IN_POSTGRES}", FEWEST[name], each, marks=pytest.mark.thorough)
+            for name, each in (("run", 1), ("sync", 1), ("remove", 3), ("adopt", 3))
+        ),
     ],
     indirect=["stage"],
 )
@@ -499,6 +560,7 @@ def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(
         for when in ("before", "after")
         if (line.endswith(MOVED) if when == "before" else number not in without_change)
     ]
+    kills += stage.within_commits()
     assert kills[0] == Kill(ANY, "before", 1)
     # Two calls that only ask may overlap, and count as changes then, or not: 14 of 24 or 11.
     assert len(kills) > len(passed) * 0.4
@@ -513,4 +575,19 @@ def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(
     assert [problem for one in ended.values() for problem in one.problems] == []
     # And one that waits for less may pass fewer.
     sure = len(passed) - 2
-    assert [kill for kill in kills if kill.number <= sure and not ended[kill].struck] == []
+    assert [
+        kill
+        for kill in kills
+        if kill.point == ANY and kill.number <= sure and not ended[kill].struck
+    ] == []
+
+
+@pytest.mark.parametrize("stage", [f"run{IN_POSTGRES}"], indirect=True)
+def test_a_run_in_postgres_goes_on_after_a_kill_at_some_commits_and_calls(stage: Stage) -> None:
+    assert stage.play(None).problems == []
+    within = stage.within_commits()
+    kills = [within[0], *within[3::4], Kill("call", "after", 3), Kill("call", "before", 4)]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        ended = list(threads.map(stage.play, kills))
+    assert [problem for one in ended for problem in one.problems] == []
+    assert [kill for kill, one in zip(kills, ended, strict=True) if not one.struck] == []

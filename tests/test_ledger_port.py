@@ -81,7 +81,6 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])
 from ledger_rows import STAFF, START, enroll, face, row, scanned
-from postgres_server import new_schema
 from enroll.addresses import ledger_named
 from enroll.ledger import Changes, ledger_at
 from enroll.model import Status

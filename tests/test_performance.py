@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from suite import programs
+from suite import postgres, programs
 from suite.archives import PHOTO_BYTES, small, usual
+from suite.database import COMPARED, QUIET, RECORDED
 from suite.figures import OURS, figure, rows
 from suite.ledgers import fabricate
 from suite.programs import MissingError, find, need
@@ -50,6 +51,11 @@ CASES = {
         "4 places by two workers of Dask, calls of 0.1 s",
         "preparing by workers of one core each",
     },
+    "database": {
+        *(f"{QUIET}: {word}, 60 rows" for word in ("first run", "first sync", "run", "sync")),
+        COMPARED,
+        RECORDED,
+    },
 }
 needed = [
     *(name for name in ("nginx",) if find(name) is None),
@@ -65,6 +71,12 @@ needed = [
         ("startup", "row-cost", "tls-row-cost", "unchanged", "due"),
         ("first-call", "limits", "report", "match", "objects"),
         ("in-flight", "preparing", "growth", "engines"),
+        pytest.param(
+            ("database",),
+            marks=pytest.mark.skipif(
+                bool(postgres.missing()), reason=f"there is no {postgres.missing()}"
+            ),
+        ),
     ],
     ids="+".join,
 )

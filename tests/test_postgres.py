@@ -211,20 +211,10 @@ LATER = 600.0
 """Seconds after which no call of a run that died can be applied."""
 
 
-class InPostgres(Archive):
-    """An archive whose ledger is in PostgreSQL."""
-
-    address: Path
-
-    @property
-    def ledger(self) -> Path:
-        return self.address
-
-
 @pytest.fixture
-def staff(faceless_box: Sandbox, tmp_path: Path, name: Path) -> InPostgres:
-    found = InPostgres.new(tmp_path / "staff2", faceless_box)
-    assert isinstance(found, InPostgres)
+def staff(faceless_box: Sandbox, tmp_path: Path, name: Path) -> Archive:
+    """An archive whose ledger is in PostgreSQL."""
+    found = Archive.new(tmp_path / "staff2", faceless_box)
     found.address = name
     return found
 
@@ -237,7 +227,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_a_run_that_is_killed_goes_on_and_adds_nobody_twice(
-    moved_clock: MovedClock, staff: InPostgres
+    moved_clock: MovedClock, staff: Archive
 ) -> None:
     staff.crowd(12)
     with staff.command.started(*staff.arguments) as process:
@@ -250,7 +240,7 @@ def test_a_run_that_is_killed_goes_on_and_adds_nobody_twice(
 
 
 def test_a_run_whose_session_the_server_ends_stops_and_the_next_one_goes_on(
-    moved_clock: MovedClock, staff: InPostgres
+    moved_clock: MovedClock, staff: Archive
 ) -> None:
     staff.crowd(12)
     with staff.command.started(*staff.arguments) as process:
@@ -269,7 +259,7 @@ def test_a_run_whose_session_the_server_ends_stops_and_the_next_one_goes_on(
 
 
 def test_rows_in_memory_go_into_it_and_leave_nothing_where_the_command_was(
-    staff: InPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    staff: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)

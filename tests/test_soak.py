@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from suite import postgres
 
 from enroll.sandbox import Sandbox
 
 SOAK = Path(__file__).parents[1] / "benchmarks/soak.py"
 
 
+in_a_server = pytest.mark.skipif(
+    bool(postgres.missing()), reason=f"there is no {postgres.missing()}"
+)
+
+
 @pytest.mark.thorough
-def test_a_small_soak_finds_nothing_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["", pytest.param("local", marks=in_a_server)])
+def test_a_small_soak_finds_nothing_wrong(tmp_path: Path, database: str) -> None:
     command = [sys.executable, str(SOAK), "--rows", "40", "--kills", "1", "--keep", str(tmp_path)]
+    command += ["--database", database] if database else []
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done
     assert "1 seeds, 0 of them bad: 40 rows" in done.stdout

@@ -12,12 +12,14 @@ import pytest
 from nightly import checks
 from nightly.exports import GOOD, Export, delivered, export
 from nightly.launcher import Strike
+from nightly.ledgers import Database, LedgerPlace
 from nightly.nights import Year
 from nightly.oracle import DAY, Asked, Bounds, Face, Oracle, Verdict
 from nightly.photos import Photo, picture, with_comment
 from nightly.schedule import Night, Upheaval, plan_nights
 from nightly.staff import Company, Row, manifest
 from nightly.watch import Came, Event, Went
+from postgres_server import server
 
 from enroll.photos import open_store, read_photo
 
@@ -207,21 +209,26 @@ def test_a_night_s_plan_has_every_kind_of_export_and_upheaval() -> None:
         assert plan[0].exports == (Export.PLAIN,)
 
 
-def small_year(folder: Path) -> Year:
-    """Twelve nights with every kind of export, one of them with faults, two with a kill."""
+def small_year(folder: Path, *, ledger: LedgerPlace | None = None) -> Year:
+    """Twelve nights with every kind of export, one of them with faults, two with a kill; after one
+    the ledger is put back. A server of the ledger fails on three more, if it has one."""
     plan = plan_nights(12, chance=random.Random(1))
+    plain = [night.number for night in plan if night.exports == (Export.PLAIN,)]
+    strikes = {2: Strike("commit", "after", 6), 8: Strike("call", "after", 3)}
+    if ledger is not None:
+        points = zip((4, 5, 10), ledger.points, strict=True)
+        strikes |= {number: Strike(point, "after", 300) for number, point in points}
     nights = [
         replace(
             night,
             storm=night.number == 6,
             again=night.number == 3,
-            strikes={2: (Strike("commit", "after", 6),), 8: (Strike("call", "after", 3),)}.get(
-                night.number, ()
-            ),
+            restored=night.number == plain[1],
+            strikes=tuple(strike for number, strike in strikes.items() if number == night.number),
         )
         for night in plan
     ]
-    year = Year(folder, 25, 1, 0.15, SMALL, lambda _: None, pauses=(30.0,))
+    year = Year(folder, 25, 1, 0.15, SMALL, lambda _: None, pauses=(30.0,), ledger=ledger)
     year.live(nights, each=lambda _: None)
     return year
 
@@ -233,8 +240,19 @@ def test_after_every_night_the_library_holds_what_the_rules_ask_for(tmp_path: Pa
     assert {kind for kind, _ in tally.exports} == set(Export)
     assert {0, 1, 2, 8} <= set(tally.codes)
     assert tally.struck >= 2
+    assert tally.restored == 1
     assert tally.rehearsed
     assert tally.calls["delete"]
+
+
+@pytest.mark.thorough
+def test_nights_with_the_ledger_in_a_server_that_fails_come_to_the_same(tmp_path: Path) -> None:
+    place = Database(server().address(), server()).place("small_year", tmp_path)
+    tally = small_year(tmp_path, ledger=place).tally
+    assert tally.findings == []
+    assert tally.cut >= 3
+    assert tally.restored == 1
+    assert not list(tmp_path.glob("ledger.sqlite*"))
 
 
 def test_a_library_that_is_not_as_the_rules_ask_for_is_found_out(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Timer
 
 from . import checks
 from .exports import Export
 from .launcher import STUCK, Launcher, Strike
+from .ledgers import LedgerPlace
 from .oracle import Bounds, Face
 from .schedule import fault_plan
 from .watch import Watched
@@ -35,6 +38,9 @@ class Tally:
 
     runs: int = 0
     struck: int = 0
+    cut: int = 0
+    """Strikes at the server of the ledger."""
+    restored: int = 0
     abandoned: int = 0
     lifted: int = 0
     rehearsed: int = 0
@@ -49,6 +55,7 @@ class NightlyCommand:
     """`enroll` in `folder`, where the manifest is staff.csv and the photos are in share."""
 
     folder: Path
+    ledger: LedgerPlace
     watched: Watched
     launcher: Launcher
     tally: Tally
@@ -61,7 +68,8 @@ class NightlyCommand:
     ) -> int:
         """One run, with this share of faults, which `number` draws; its exit code."""
         self._trouble(faults, number)
-        code = self._run(self._arguments(lifted=lifted, first=first), strike)
+        with self._struck(strike):
+            code = self._run(self._arguments(lifted=lifted, first=first), strike)
         if not self.watched.box.wait_idle(IDLE_SECONDS):
             self.found("calls are under way, and nobody waits for them")
         self.tally.runs += 1
@@ -87,7 +95,14 @@ class NightlyCommand:
         self.watched.ahead += SHOWN_LATE_SECONDS
         path = self.folder / "verify.csv"
         path.unlink(missing_ok=True)
-        options = ["--ledger", "ledger.sqlite", "--differences", path.name, "--config", "none.toml"]
+        options = [
+            "--ledger",
+            self.ledger.name,
+            "--differences",
+            path.name,
+            "--config",
+            "none.toml",
+        ]
         code = self._run(["verify", *options], None)
         self.tally.calls.update(self.watched.calls())
         if code != bool(strangers) or not path.exists():
@@ -95,6 +110,23 @@ class NightlyCommand:
             return
         for wrong in checks.differences(path, strangers):
             self.found(wrong)
+
+    @contextmanager
+    def _struck(self, strike: Strike | None) -> Iterator[None]:
+        """What a command does meanwhile meets a strike at the ledger's server."""
+        if strike is None or strike.point not in self.ledger.points:
+            yield
+            return
+
+        def cut() -> None:
+            self.tally.cut += 1
+            self.ledger.strike(strike.point)
+
+        timer = Timer(strike.number / 1000, cut)
+        timer.start()
+        yield
+        timer.cancel()
+        timer.join()
 
     def _run(self, arguments: list[str], strike: Strike | None) -> int:
         code = self.launcher.run(arguments, ahead=self.watched.ahead, strike=strike)
@@ -111,7 +143,7 @@ class NightlyCommand:
         if lifted:
             bounds = replace(bounds, removals=LIFTED, changes=LIFTED)
         arguments = [
-            *("sync", "staff.csv", "--group-id", GROUP_ID, "--ledger", "ledger.sqlite"),
+            *("sync", "staff.csv", "--group-id", GROUP_ID, "--ledger", self.ledger.name),
             *("--images", "share", "--timeout", str(TIMEOUT), "--settle-after", str(SETTLE_AFTER)),
             *("--max-in-flight", str(IN_FLIGHT), "--grace", str(bounds.grace)),
             *("--no-progress", "--config", "none.toml", "--show-user-ids"),

@@ -190,6 +190,6 @@ if __name__ == "__main__":
     # The command of this checkout, and none of the modules that lie beside this one.
     root = Path(__file__).parents[2]
     sys.path[0] = str(root)
-    sys.path.append(str(root / "tests"))
+    sys.path += [str(root / "tests"), str(root / "benchmarks")]
     importlib.import_module("warmed").warm_up()
     serve()

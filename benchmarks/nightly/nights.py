@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import checks
-from .command import GROUP_ID, LIFTED, NightlyCommand, Tally
+from .command import GROUP_ID, LIFTED, SHOWN_LATE_SECONDS, NightlyCommand, Tally
 from .exports import GOOD, UNREADABLE, Export, Sent, delivered, export
 from .launcher import STUCK, Launcher
+from .ledgers import FilePlace, LedgerPlace, libpq_environ
 from .oracle import DAY, Asked, Bounds, Face, Oracle, Verdict
 from .photos import picture
 from .schedule import Night, Upheaval
@@ -49,6 +50,8 @@ class Year:
     bounds: Bounds
     say: Callable[[str], None]
     pauses: Sequence[float] = PAUSES
+    ledger: LedgerPlace | None = None
+    """A file in the folder if not given."""
     tally: Tally = field(default_factory=Tally)
     _yesterday: Sequence[Row] = ()
     _accepted: bool = True
@@ -56,12 +59,15 @@ class Year:
     _strangers: dict[str, Face] = field(default_factory=dict)
     _known_wrong: set[str] = field(default_factory=set)
     _where: str = ""
+    _restored: bool = False
+    """Whether the ledger has just been put back, and lacks what was done since."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.company = Company(self.folder / "share", random.Random(self.seed + 1), self.people)
         self.oracle = Oracle(self.bounds)
         self.watched = Watched(GROUP_ID)
+        self.place = self.ledger or FilePlace(self.folder)
 
     def live(self, nights: Sequence[Night], *, each: Callable[[Night], None]) -> Tally:
         """All nights; `each` is called after every one."""
@@ -74,6 +80,7 @@ class Year:
                 "ENROLL_ENDPOINT": box.endpoint,
                 "ENROLL_API_KEY": box.api_key,
                 "ENROLL_API_SECRET": box.api_secret,
+                **libpq_environ(),
             }
             self._began = time.time()
             for _ in range(STRANGERS_AT_FIRST):
@@ -81,6 +88,7 @@ class Year:
             with Launcher(self.folder, environ) as launcher:
                 self._command = NightlyCommand(
                     folder=self.folder,
+                    ledger=self.place,
                     watched=self.watched,
                     launcher=launcher,
                     tally=self.tally,
@@ -109,10 +117,19 @@ class Year:
             with delivered(sent, self.company, self.folder / "staff.csv"):
                 if night.number % REHEARSED_EVERY == 0:
                     self._rehearse(sent)
+                last, lifted = kind is night.exports[-1], self.tally.lifted
+                if night.restored and last:
+                    self.place.back_up()
                 self._take(sent, night)
-                if night.again and not self._left and kind is night.exports[-1]:
+                if not last or self._left:
+                    continue
+                quiet = replace(night, storm=False, strikes=())
+                if night.again:
                     self._where += ", again"
-                    self._take(sent, replace(night, storm=False, strikes=()))
+                    self._take(sent, quiet)
+                if night.restored and lifted == self.tally.lifted:
+                    self._where += ", with the ledger of the day before"
+                    self._take_restored(sent, quiet)
         if night.exports and not self._left:
             self._command.verify(self._strangers)
 
@@ -186,6 +203,15 @@ class Year:
             code = self._judged(sent, night, replace(self.bounds, removals=LIFTED, changes=LIFTED))
         self._accepted = code in (DONE, NEW_BAD)
 
+    def _take_restored(self, sent: Sent, night: Night) -> None:
+        """Put back the ledger as it was before this night: all that it lacks is in the library."""
+        self.watched.ahead += SHOWN_LATE_SECONDS
+        self.place.put_back()
+        self.tally.restored += 1
+        self._restored = True
+        self._take(sent, night)
+        self._restored = False
+
     def _judged(self, sent: Sent, night: Night, bounds: Bounds) -> int:
         began = self.watched.now()
         before = self.watched.library()
@@ -211,7 +237,8 @@ class Year:
                 self.oracle.refused(sent.rows)
             return code
         for wrong in (
-            *_exit_code(code, asked, runs=runs),
+            # What is bad is news to a ledger that was put back.
+            *(() if self._restored else _exit_code(code, asked, runs=runs)),
             *self._carried_out(sent, asked, before, events),
         ):
             self._found(wrong)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from .exports import ODD, Export
@@ -20,6 +21,13 @@ MENDED = 0.5
 STORMS, STRIKES, SKIPPED, AGAIN = 0.35, 0.2, 0.03, 0.08
 """Shares of nights with faults of the service, with a signal, without any run, with a second run
 of what has just been done."""
+
+RESTORED = 0.3
+"""Share of the nights of a plain export after which the ledger of the day before is put back, and
+the same export is given again."""
+
+CUT = 0.4
+"""Share of the nights on which the server of the ledger fails, where there is one."""
 
 ABANDONED = 0.5
 """Share of the nights with a signal after which nobody runs it again, where that is possible."""
@@ -60,14 +68,18 @@ class Night:
     storm: bool = False
     strikes: tuple[Strike, ...] = ()
     again: bool = False
+    restored: bool = False
     abandoned: bool = False
     """Nothing is run after a kill: what is left is for the next night."""
     at: float = 0.0
     """Seconds before or after the hour at which it is due."""
 
 
-def plan_nights(count: int, *, chance: random.Random) -> list[Night]:
-    """So many nights; the first is a plain one."""
+def plan_nights(
+    count: int, *, chance: random.Random, server_points: Sequence[str] = ()
+) -> list[Night]:
+    """So many nights; the first is a plain one. `server_points` are what can be struck of the
+    server that has the ledger."""
     odd = _odd_exports(count, chance)
     upheavals = dict(zip(_apart(count), Upheaval, strict=False))
     nights = []
@@ -89,7 +101,20 @@ def plan_nights(count: int, *, chance: random.Random) -> list[Night]:
                 at=chance.uniform(-480, 480),
             )
         )
-    return nights
+    return [_restored(_cut(night, server_points, chance), chance) for night in nights]
+
+
+def _cut(night: Night, points: Sequence[str], chance: random.Random) -> Night:
+    """The night, on some with a server that fails before anything else does."""
+    if not points or chance.random() >= CUT:
+        return night
+    cut = Strike(chance.choice(points), "after", chance.randrange(50, 2000))
+    return replace(night, strikes=(cut, *night.strikes))
+
+
+def _restored(night: Night, chance: random.Random) -> Night:
+    plain = night.number and night.exports == (Export.PLAIN,) and night.upheaval is None
+    return replace(night, restored=bool(plain and chance.random() < RESTORED))
 
 
 def fault_plan(share: float) -> dict[str, float]:

@@ -41,7 +41,7 @@ def fabricate(
         count = round(rows * enrolled)
         lines = enumerate(archive.lines(count))
         while some := list(islice(lines, _AT_ONCE)):
-            ledger.record(_changes(ledger, archive, some, run=run, store=store))
+            ledger.record(changes_of(ledger, archive, some, run=run, store=store))
             ledger.commit()
         end = RunEnd(
             at=_now_ms(),
@@ -56,7 +56,7 @@ def fabricate(
         ledger.close()
 
 
-def _changes(
+def changes_of(
     ledger: Ledger,
     archive: Archive,
     lines: list[tuple[int, tuple[str, str, str]]],
@@ -64,6 +64,7 @@ def _changes(
     run: int,
     store: PhotoStore,
 ) -> Changes:
+    """All that a run has recorded in the end of rows that it has enrolled."""
     paths = [store.locate(image) for _, (_, _, image) in lines]
     times = store.stat(paths)
     faces, rows, photos, events = [], [], [], []

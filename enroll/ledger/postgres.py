@@ -222,8 +222,10 @@ class _Memory:
         with suppress(UsageError, OSError):
             path = beside(self._ledger, ".json")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            written = path.with_suffix(f".{os.getpid()}")
-            written.write_text(json.dumps(about), encoding="utf-8")
+            written = path.with_suffix(".new")
+            descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(about, file)
             written.replace(path)
 
 
