@@ -154,6 +154,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
         self._until: deque[tuple[float, int]] = deque()  # when the time of which call is over
         self._reading: set[int] = set()
         self._reports: list[bytes] = []
+        self._told = 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._heard = clock.monotonic()
@@ -325,7 +326,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
             self._reading.discard(number)
 
     def _report(self, number: int, outcome: object) -> None:
-        """Tell the run, with what others have to tell within `TOGETHER_SECONDS`."""
+        """Tell the run: at once, or with what others have to tell within `TOGETHER_SECONDS`."""
         try:
             report = pickle.dumps((self.instance, number, outcome))
         except Exception as error:  # noqa: BLE001  # an exception of a library may hold anything
@@ -334,10 +335,15 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # untyped
             first = not self._reports
             self._reports.append(report)
         if first:
-            loop = self._worker.loop
-            loop.add_callback(loop.call_later, TOGETHER_SECONDS, self._tell)
+            self._worker.loop.add_callback(self._tell_soon)
+
+    def _tell_soon(self) -> None:
+        """The slot of a call stays empty until the run knows that it has ended."""
+        wait = self._told + TOGETHER_SECONDS - clock.monotonic()
+        self._worker.loop.call_later(max(wait, 0.0), self._tell)
 
     def _tell(self) -> None:
+        self._told = clock.monotonic()
         with self._lock:
             reports, self._reports = self._reports, []
         self._worker.log_event(self.name, reports)
