@@ -239,25 +239,6 @@ def test_a_run_that_is_killed_goes_on_and_adds_nobody_twice(
     assert f"Ledger    {staff.ledger}" in done.err
 
 
-def test_a_run_whose_session_the_server_ends_stops_and_the_next_one_goes_on(
-    moved_clock: MovedClock, staff: Archive
-) -> None:
-    staff.crowd(12)
-    with staff.command.started(*staff.arguments) as process:
-        until(lambda: staff.calls() >= 3)
-        other_session(
-            staff.ledger,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s",
-            f"enroll {process.pid} %",
-        )
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 7, err
-    assert "cannot be used" in err
-    moved_clock.ahead += LATER
-    done = staff.command.run(*staff.arguments)
-    assert (done.code, staff.problems()) == (0, []), done.err
-
-
 def test_rows_in_memory_go_into_it_and_leave_nothing_where_the_command_was(
     staff: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,8 +260,8 @@ def test_rows_in_memory_go_into_it_and_leave_nothing_where_the_command_was(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["staff2", "state"]
 
 
-def test_a_session_is_never_connected_again(name: Path) -> None:
-    """With another connection it would have neither lock nor temporary tables."""
+def test_before_a_ledger_is_open_a_lost_session_is_not_replaced(name: Path) -> None:
+    """Another one would have neither its lock nor what it has written."""
     session = Session(Server.of(str(name)), reads=False)
     assert session.try_lock()
     other_session(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from enroll.commands.run_closing import Report, close_run
 from enroll.commands.run_input import RunInput, named_library, prepare
 from enroll.commands.run_opening import Destination, Opened, begin_run, hold_known, other_calls
 from enroll.engine.threads import Executors, ThreadEngine
-from enroll.errors import EnrollError, UsageError
+from enroll.errors import EnrollError, LocalError, UsageError
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Ledger, SyncResult, empty_ledger
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
@@ -218,7 +218,8 @@ class Run:
     def close(self, ended: Ended, *, sync_result: SyncResult | None = None) -> Report:
         """Write results and the end; `sync_result` is what a sync has done, for the report."""
         held, trust = self._opened.held, self._opened.trust
-        self.tally.undeleted = len(self.ledger.deletions.intended())
+        with suppress(LocalError):  # a ledger that is lost has stopped the run
+            self.tally.undeleted = len(self.ledger.deletions.intended())
         known = self._driver is not None and self._driver.library_known
         if known and ended.stop is None and (trust is not Trust.LESS or held.lock.caught_up):
             # What a ledger lacked that was put back is in it.

@@ -116,8 +116,11 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
 
 
 def _findings(ledger: Ledger) -> Mapping[FindingKind, int]:
-    """What is wrong with faces; nothing of a ledger that cannot be written."""
-    return {} if ledger.holds_back else ledger.audits().findings
+    """What is wrong with faces; nothing of a ledger that cannot be written or read."""
+    try:
+        return {} if ledger.holds_back else ledger.audits().findings
+    except LocalError:
+        return {}
 
 
 def results_lookup(

@@ -50,6 +50,7 @@ def take_all(manifest: Manifest, ledger: Ledger, store: PhotoStore, *, readers: 
     try:
         while (rows := scan.next_chunk()) is not None:
             ledger.diff.add_rows(blocked.part(rows)[0])
+            ledger.rest()
             lines += len(rows)
     finally:
         scan.close()

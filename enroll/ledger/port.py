@@ -658,6 +658,10 @@ class Ledger(LedgerReader, Protocol):
         and the lowest and highest of all `offsets` that this run has passed.
         """
 
+    def rest(self) -> None:
+        """Leave no transaction open, as a wait may follow: one that has written anything is
+        committed, with what else was recorded."""
+
     def remember_ceiling(self, ceiling: int) -> None:
         """How many calls at a time the account allows: written with the next commit."""
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from enroll.addresses import LedgerAddress
 from enroll.errors import EnrollError, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
@@ -19,8 +19,9 @@ from enroll.ledger import schema as s
 from enroll.ledger.audit import SqliteAudit
 from enroll.ledger.copying import Original, Tables, fill
 from enroll.ledger.forget import LOG_SECONDS, SqliteForgetting
-from enroll.ledger.postgres_connection import Server, Session, connected, first_line
-from enroll.ledger.postgres_sql import TRIGGERS
+from enroll.ledger.postgres_connection import Server, Session, connected
+from enroll.ledger.postgres_lasting import another_run, first_line
+from enroll.ledger.postgres_sql import CREATE_SCAN, CREATE_SCRATCH, SCRATCH, TRIGGERS
 from enroll.ledger.queries import SqliteReader
 from enroll.ledger.records import (
     RESTORED,
@@ -85,7 +86,9 @@ class PostgresStore:
             if _version_of(session) is None:
                 _create(session, identity, began_empty=began_empty)
             self._check(session)
-            ledger = PostgresLedger(session, keep=held)
+            if self._held is not None and held:
+                self._held.outlive()
+            ledger = PostgresLedger(session, held=held)
             check_library(self._path, ledger.identity(), identity)
             check_not_copied(self._path, ledger.runs(1))
         except EnrollError:
@@ -128,7 +131,7 @@ class PostgresStore:
     def scratch(self, identity: LibraryIdentity) -> SqliteLedger:
         if not self.exists():
             return empty_ledger(identity)
-        ledger = self._opened(lambda session: PostgresLedger(session, keep=False))
+        ledger = self._opened(lambda session: PostgresLedger(session, held=False))
         try:
             check_not_copied(self._path, ledger.runs(1))
         except EnrollError:
@@ -153,8 +156,13 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
                 f"Another run holds the ledger {path}{holder}. Wait until it ends, or watch it "
                 "with `enroll status --watch`."
             )
+        self._memory = _Memory(path)
+        self._place = ""
         try:
             _check_allowed(session)
+            self.last_run = RESTORED if _was_moved(session) else self._memory.last_run
+            if _is_there(session):
+                self.outlive()
         except EnrollError:
             session.close()
             raise
@@ -165,13 +173,30 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
                 "certificate, or the name in it, is not checked. Use sslmode=verify-full.",
                 extra={"event": "ledger_exposed", "fields": {}},
             )
-        self._memory = _Memory(path)
-        self.last_run = RESTORED if _was_moved(session) else self._memory.last_run
+
+    def outlive(self) -> None:
+        """The ledger is there: from now on a session that is lost is replaced."""
+        if not self._place:
+            self._place = self.session.scalar(f"SELECT {_PLACE}")
+            self.session.outlive(self._resume)
+
+    def _resume(self, raw: psycopg.Connection[Any]) -> tuple[str, bool]:
+        """See `enroll.ledger.postgres_lasting.Resume`."""
+        ((locked,),) = raw.execute(self.session.TAKE_LOCK, (self.session.lock,)).fetchall()
+        ((mark, place),) = raw.execute(_MARK_AND_PLACE).fetchall()
+        if place != self._place:
+            raise LocalError(
+                f"The ledger {self.session.server} is at another place since the connection to it "
+                "was lost: it was restored from a backup, or a standby took over. Run the same "
+                "command again."
+            )
+        raw.execute(CREATE_SCAN.encode())
+        return mark, locked
 
     def remember_run(self, at: int) -> None:
         self.last_run = at
         self._memory.write(last_run=at, caught_up=0)
-        if "enroll_ledger" in self.session.tables():
+        if _is_there(self.session):
             self.session.connection.exec_driver_sql(_REMEMBER_PLACE)
             self.session.connection.commit()
 
@@ -188,6 +213,10 @@ class PostgresHold(AbstractContextManager["PostgresHold"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_there(session: Session) -> bool:
+    return "enroll_ledger" in session.tables()
 
 
 def _check_allowed(session: Session) -> None:
@@ -252,12 +281,20 @@ class PostgresAudit(SqliteAudit):
 class PostgresLedger(SqliteLedger):
     """The driver's side; see `enroll.ledger.Ledger` for the contract."""
 
-    def __init__(self, session: Session, *, keep: bool) -> None:
-        """`keep` the session when it is closed: whoever holds the ledger closes that."""
+    def __init__(self, session: Session, *, held: bool) -> None:
+        """Whoever has `held` the ledger in this session closes that."""
         self._session = session
-        self._keep = keep
+        self._held = held
         super().__init__(session.connection, None)
         self._forgetting = PostgresForgetting(session)
+
+    def _make_scratch(self) -> None:
+        if not self._held:
+            super()._make_scratch()
+            return
+        self._connection.exec_driver_sql(CREATE_SCAN)
+        for table in SCRATCH:  # of what an earlier holder has left
+            self._connection.execute(delete(table))
 
     def _sign(self, alive: dict[str, Any]) -> None:
         """Only while no later run has begun: the lock of this session keeps every other out, and
@@ -265,13 +302,18 @@ class PostgresLedger(SqliteLedger):
         newest = select(func.max(s.run.c.run)).scalar_subquery()
         signed = self._connection.execute(ALIVE.where(s.run.c.run == newest), alive)
         if signed.rowcount != 1:
-            raise LocalError(
-                f"Another run has begun in the ledger {self._session.server}, so this one stops. "
-                "What it did since its last commit is in its results only."
-            )
+            raise LocalError(another_run(str(self._session.server)))
+
+    def rest(self) -> None:
+        if not self._held:
+            return
+        if self._session.has_written:
+            self.commit()
+        else:
+            self._connection.rollback()  # the server may keep rows to be read
 
     def close(self) -> None:
-        _close(self._session, keep=self._keep)
+        _close(self._session, keep=self._held)
 
 
 class PostgresOriginal(Original):
@@ -335,7 +377,7 @@ class PostgresForgetting(SqliteForgetting):
     def _rewrite(self) -> None:
         try:
             self._session.beyond(f"SET lock_timeout = '{LOG_SECONDS}s'")
-            for table in s.metadata.tables:
+            for table in [*s.metadata.tables, *(one.name for one in SCRATCH)]:
                 # The planner's statistics hold texts of some rows.
                 self._session.beyond(f'VACUUM (FULL, ANALYZE) "{table}"')
         except psycopg.Error as error:
@@ -373,13 +415,14 @@ def _create(session: Session, identity: LibraryIdentity, *, began_empty: bool) -
 
 def _mark(connection: Connection, *, place: str) -> None:
     """Make a ledger of tables that are there: with triggers, and a table that says what it is."""
-    for statement in TRIGGERS:
+    for statement in [*CREATE_SCRATCH, *TRIGGERS]:
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql(
-        "CREATE TABLE enroll_ledger (version BIGINT NOT NULL, place TEXT NOT NULL)"
+        "CREATE TABLE enroll_ledger "
+        "(version BIGINT NOT NULL, place TEXT NOT NULL, mark TEXT NOT NULL)"
     )
     connection.exec_driver_sql(
-        f"INSERT INTO enroll_ledger SELECT %s, {place}",  # our own
+        f"INSERT INTO enroll_ledger SELECT %s, {place}, ''",  # our own
         (s.SCHEMA_VERSION,),
     )
 
@@ -405,13 +448,14 @@ FROM event
 """The next event gets the number after the last, as in SQLite."""
 
 _REMEMBER_PLACE = f"UPDATE enroll_ledger SET place = {_PLACE}"  # noqa: S608  # our own
+_MARK_AND_PLACE = f"SELECT mark, {_PLACE} FROM enroll_ledger"  # noqa: S608  # our own
 _IS_ELSEWHERE = f"SELECT place <> {_PLACE} FROM enroll_ledger"  # noqa: S608  # our own
 
 
 def _was_moved(session: Session) -> bool:
     """Whether the ledger is there and was written elsewhere: it was restored from a backup, perhaps
     an old one, or a standby took over, which may lack what was committed last."""
-    if "enroll_ledger" not in session.tables():
+    if not _is_there(session):
         return False
     moved = session.scalar(_IS_ELSEWHERE)
     session.connection.rollback()

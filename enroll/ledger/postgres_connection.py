@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -23,6 +25,7 @@ from sqlalchemy import Connection, ExceptionContext, NullPool, create_engine, ev
 
 from enroll import clock
 from enroll.errors import LocalError, UsageError
+from enroll.ledger.postgres_lasting import LastingConnection, Resume, failure, first_line
 from enroll.ledger.postgres_sql import DIALECT, MARK, restored, stored
 from enroll.ledger.records import LOOPBACK
 
@@ -48,6 +51,9 @@ _DEFAULTS = {
     "client_encoding": "UTF8",
 }
 """A server that went away is noticed in half a minute, also by one who only waits for it."""
+
+_ATTEMPT_SECONDS = 10
+"""For how long one attempt to connect again may take."""
 
 
 class _TextDumper(StrDumperUnknown):
@@ -122,21 +128,30 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "statement_timeout": "0",
     "lock_timeout": "60000",
+    # The server's own, so that it ends the session of a machine that went away.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
 }
 """Statements look for some rows at a time by an index, as they do in SQLite. Left to itself, the
 planner would read whole tables for each, as nothing is known of temporary tables."""
 
 
 class Session:
-    """A session of a server, with the ledger's schema as its own. It is never connected again: with
-    it, its lock and temporary tables are gone."""
+    """A session of a server, with the ledger's schema as its own."""
 
     def __init__(self, server: Server, *, reads: bool) -> None:
         self.server = server
-        self._raw = _connect(server)
-        if reads:
-            self._raw.isolation_level = IsolationLevel.REPEATABLE_READ
-        self.connection = _engine(self._raw, shown=server.shown)
+        connect = partial(_connect, server, name=_application_name(), reads=reads)
+        try:
+            self._lasting = LastingConnection(connect, shown=server.shown)
+        except psycopg.Error as error:
+            raise LocalError(
+                f"The ledger {server} cannot be reached: {first_line(error)}. Check --ledger, the "
+                "server and the password file, then run the same command again."
+            ) from error
+        self.connection = _engine(self._lasting, shown=server.shown)
 
     def __enter__(self) -> Session:
         return self
@@ -149,12 +164,26 @@ class Session:
         with suppress(LocalError):  # it may be lost
             self.connection.close()
         self.connection.engine.dispose()
-        self._raw.close()
+        self._lasting.close()
+
+    def outlive(self, resume: Resume) -> None:
+        """Connect again from now on when the connection is lost: see `LastingConnection`. Before,
+        and without the lock, that is the end of it."""
+        self.connection.commit()
+        try:
+            self._lasting.outlive(resume)
+        except psycopg.Error as error:
+            raise failure(self.server.shown, error) from error
+
+    @property
+    def has_written(self) -> bool:
+        """Whether something was written that is not committed."""
+        return self._lasting.has_written
 
     @property
     def is_exposed(self) -> bool:
         """Whether the server is elsewhere, and might be another than the one that is meant."""
-        info = self._raw.info
+        info = self._lasting.raw.info
         here = info.host.startswith(("/", "@")) or info.host in LOOPBACK
         return not here and info.get_parameters().get("sslmode") != "verify-full"
 
@@ -165,11 +194,7 @@ class Session:
     def beyond(self, statement: str) -> None:
         """Execute outside of a transaction."""
         self.connection.commit()
-        self._raw.autocommit = True
-        try:
-            self._raw.execute(statement)
-        finally:
-            self._raw.autocommit = False
+        self._lasting.raw.execute(statement.encode())
 
     def tables(self) -> frozenset[str]:
         """The tables in the schema; none where there is no schema."""
@@ -189,13 +214,11 @@ class Session:
 
     def try_lock(self) -> bool:
         """Take the schema's lock for as long as this session is there, if nobody has it."""
-        taken = self.scalar("SELECT pg_try_advisory_lock(%s)", self._key())
-        self.connection.commit()
-        return bool(taken)
+        return bool(self.scalar(self.TAKE_LOCK, self.lock))
 
     def holder(self) -> str | None:
         """Who has the lock, in words that may be none; None where nobody has it."""
-        unsigned = self._key() % 2**64
+        unsigned = self.lock % 2**64
         found = self.connection.exec_driver_sql(
             _HOLDER, (unsigned >> 32, unsigned & 0xFFFFFFFF)
         ).first()
@@ -207,7 +230,10 @@ class Session:
             return ""
         return f": process {pid} on {''.join(host).strip()}, since {since.replace('_', ' ')}"
 
-    def _key(self) -> int:
+    TAKE_LOCK = "SELECT pg_try_advisory_lock(%s)"
+
+    @property
+    def lock(self) -> int:
         """The number of the schema's lock in its database."""
         digest = blake2b(f"enroll {self.server.schema}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
@@ -222,28 +248,18 @@ AND pg_locks.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = 
 """
 
 
-class _Connection(psycopg.Connection[Any]):
-    """One that can be rolled back after it was lost: the server has done so."""
-
-    def rollback(self) -> None:
-        if not self.closed:
-            super().rollback()
-
-
-def _connect(server: Server) -> psycopg.Connection:
-    wanted = {**_DEFAULTS, **server.parameters, "application_name": _application_name()}
+def _connect(server: Server, within: float, *, name: str, reads: bool) -> psycopg.Connection[Any]:
+    """Begin a session that is ready for use, `within` so many seconds. Raises psycopg.Error, and
+    UsageError for a server that is refused."""
+    wanted = {**_DEFAULTS, **server.parameters, "application_name": name}
+    if within < math.inf:
+        wanted["connect_timeout"] = str(math.ceil(min(max(within, 2), _ATTEMPT_SECONDS)))
+    raw = psycopg.Connection.connect(make_conninfo("", **wanted))
     try:
-        raw = _Connection.connect(make_conninfo("", **wanted))
-    except psycopg.Error as error:
-        raise LocalError(
-            f"The ledger {server} cannot be reached: {first_line(error)}. Check --ledger, the "
-            "server and the password file, then run the same command again."
-        ) from error
-    raw.adapters.register_dumper(int, Int8Dumper)  # else statements are prepared for each size
-    raw.adapters.register_dumper(str, _TextDumper)
-    for kind in ("text", "varchar"):
-        raw.adapters.register_loader(kind, _TextLoader)
-    try:
+        raw.adapters.register_dumper(int, Int8Dumper)  # else statements are prepared for each size
+        raw.adapters.register_dumper(str, _TextDumper)
+        for kind in ("text", "varchar"):
+            raw.adapters.register_loader(kind, _TextLoader)
         _check(raw, server)
         settings = {"search_path": server.schema, **_SETTINGS}
         if raw.info.server_version >= 140000:
@@ -254,10 +270,11 @@ def _connect(server: Server) -> psycopg.Connection:
             (list(settings), list(settings.values())),
         )
         raw.commit()
-    except psycopg.Error as error:
-        raw.close()
-        raise LocalError(f"The ledger {server} cannot be used: {first_line(error)}.") from error
-    except UsageError:
+        if reads:
+            raw.isolation_level = IsolationLevel.REPEATABLE_READ
+        else:
+            raw.autocommit = True
+    except (psycopg.Error, UsageError):
         raw.close()
         raise
     return raw
@@ -297,10 +314,10 @@ def _application_name() -> str:
     return name.encode("ascii", "replace")[:_LONGEST_NAME].decode()
 
 
-def _engine(raw: psycopg.Connection, *, shown: str) -> Connection:
+def _engine(lasting: LastingConnection, *, shown: str) -> Connection:
     engine = create_engine(
         f"{DIALECT}://",
-        creator=lambda: raw,
+        creator=lambda: lasting,
         poolclass=NullPool,
         pool_reset_on_return=None,  # it is closed
         use_native_hstore=False,
@@ -309,21 +326,12 @@ def _engine(raw: psycopg.Connection, *, shown: str) -> Connection:
     @event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
         error = context.sqlalchemy_exception
-        # Or SQLAlchemy would connect again, without the lock and temporary tables.
+        # Or SQLAlchemy would connect again by itself.
         context.is_disconnect = False
         if isinstance(error, exc.DBAPIError):
-            raise LocalError(
-                f"The ledger {shown} cannot be used: {first_line(error.orig)}. Nothing that it "
-                "recorded is lost; see to the server or the connection to it, then run the same "
-                "command again."
-            ) from error
+            raise failure(shown, error.orig) from error
 
     return engine.connect()
-
-
-def first_line(error: BaseException | None) -> str:
-    """What a server or libpq says, without its context."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def connected(server: Server, *, reads: bool = False) -> Session:

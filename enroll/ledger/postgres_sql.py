@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-import psycopg
-from sqlalchemy import Column, Connection, Insert, LargeBinary, Text, dialects
+from sqlalchemy import Column, Connection, Insert, LargeBinary, Table, Text, dialects
 from sqlalchemy.dialects.postgresql.base import PGDDLCompiler, PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg, PGDialect_psycopg
-from sqlalchemy.schema import CheckConstraint
+from sqlalchemy.schema import CheckConstraint, CreateTable
 
 from enroll.ledger import schema as s
+from enroll.ledger.postgres_lasting import LastingCursor
 from enroll.ledger.statements import OTHERS, ListsOf, NumbersOf
 
 NAME = "postgresql"
@@ -54,11 +54,11 @@ class _Statements(PGCompiler_psycopg):
         return str(text)
 
     def visit_delete(self, delete_stmt: Any, visiting_cte: Any = None, **kw: Any) -> str:
-        """Temporary tables are emptied for each part of a list, and nothing vacuums them."""
+        """The temporary one is emptied for each part of a list, and nothing vacuums it."""
         given = {"visiting_cte": visiting_cte, **kw}
         text = str(super().visit_delete(delete_stmt, **given))  # type: ignore[no-untyped-call]
         table = text.removeprefix("DELETE FROM ")
-        return f"TRUNCATE {table}" if table in s.scratch_metadata.tables else text
+        return f"TRUNCATE {table}" if table == s.scan.name else text
 
     def visit_min_func(self, fn: Any, **kw: Any) -> str:
         return self._of_several("min", "least", fn, **kw)
@@ -150,13 +150,11 @@ def insert_into(
         return
     insertion = _insertion(statement)
     if insertion.copy and len(parameters) >= LEAST_TO_COPY:
-        cursor = cast(psycopg.Cursor[Any], connection.connection.cursor())
-        try:
-            with cursor.copy(insertion.copy.encode()) as copy:
-                for values in parameters:
-                    copy.write_row(values)
-        finally:
-            cursor.close()
+        if not connection.in_transaction():
+            connection.begin()  # of the next SQLAlchemy does not know
+        cursor = cast(LastingCursor, connection.connection.cursor())
+        cursor.copy_rows(insertion.copy, parameters)
+        cursor.close()
         return
     connection.exec_driver_sql(insertion.sql, (insertion.listed(parameters),))
 
@@ -221,6 +219,21 @@ def _value(place: int, column: Any) -> str:
 
 
 OTHERS[NAME] = insert_into
+
+SCRATCH = [table for table in s.scratch_metadata.sorted_tables if table is not s.scan]
+"""Tables that the holder of a ledger works with, and that have to outlive its session: ordinary
+tables in the ledger's schema, which nobody else reads. Other sessions have temporary ones of these
+names, which hide them."""
+
+
+def _create(table: Table) -> str:
+    return str(CreateTable(table, if_not_exists=True).compile(dialect=s.DIALECTS[NAME]))
+
+
+CREATE_SCAN = _create(s.scan)
+"""A temporary table in any case: the transaction that fills it is the one that reads it."""
+
+CREATE_SCRATCH = [_create(one).replace("CREATE TEMPORARY TABLE", "CREATE TABLE") for one in SCRATCH]
 
 
 _NOTE_CHANGE = """

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import (
     Boolean,
+    CompoundSelect,
     Connection,
-    Insert,
     Integer,
     Select,
     and_,
@@ -33,6 +33,7 @@ from enroll.ledger.scan_cache import CachedScan, KeptPart, Part, PartCounts, con
 from enroll.ledger.statements import (
     INSERT_DUE,
     INSERT_SCAN,
+    Bulk,
     among_numbers,
     candidate,
     due_tuple,
@@ -197,18 +198,27 @@ class SqliteDueRows:
         )
 
     def add_early(self, mark: str, *, is_good: Callable[[Row], bool]) -> int:
-        self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
-        queued = self._connection.execute(select(s.due)).all()
-        bad = []
-        for one in queued:
-            row = Row(line=0, user_id=one.user_id, user_data=one.user_data, image=one.path)
-            bad += [] if is_good(row) else [{"bad": one.place}]
-        if bad:
-            self._connection.execute(delete(s.due).where(s.due.c.place == bindparam("bad")), bad)
-        self._connection.execute(_REMEMBER_EARLY)
-        self._place += len(queued)
-        self._early = len(queued) > len(bad)
-        return len(queued) - len(bad)
+        due = [
+            Candidate(
+                row=ScannedRow(
+                    line=0,
+                    user_id=found.user_id,
+                    user_data=found.user_data,
+                    image=found.path,
+                    path=found.path,
+                ),
+                status=Status(found.status),
+                code=found.code,
+                face_id=found.face_id,
+            )
+            for found in self._connection.execute(_DUE_EARLY, {"mark": mark})
+        ]
+        good = [one for one in due if is_good(one.row)]
+        self.add(good)
+        early = [(one.row.user_id, one.row.path, 0) for one in good]
+        _INSERT_EARLY.execute(self._connection, early)
+        self._early = bool(good)
+        return len(good)
 
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
         if not self._early:
@@ -316,7 +326,7 @@ _NOT_UNCHANGED = _not_unchanged()
 # What is due of a manifest that was compared before, taken from the ledger without scanning it.
 
 
-def _queue_early() -> Insert:
+def _due_early() -> CompoundSelect[Any]:
     """Some rows last written by a run of the same mark that are due whatever their photos are.
 
     Doubts are not among them: they are settled first, and the scan finds their rows.
@@ -340,31 +350,11 @@ def _queue_early() -> Insert:
             s.row.c.run.in_(marked),
         )
     )
-    found = union_all(without_face, with_face).limit(EARLY_ROWS).subquery()
-    place = bindparam("place", type_=Integer) + func.row_number().over()
-    return insert(s.due).from_select(
-        [column.name for column in s.due.columns],
-        select(
-            place,
-            found.c.user_id,
-            found.c.path,
-            found.c.user_data,
-            literal(0),
-            literal(1),
-            found.c.status,
-            found.c.code,
-            found.c.face_id,
-            literal(False),
-            literal(False),
-            literal(True),
-        ),
-    )
+    return union_all(without_face, with_face).limit(EARLY_ROWS)
 
 
-_QUEUE_EARLY = _queue_early()
-_REMEMBER_EARLY = insert(s.early).from_select(
-    ["user_id", "path", "lines"], select(s.due.c.user_id, s.due.c.path, literal(0))
-)
+_DUE_EARLY = _due_early()
+_INSERT_EARLY = Bulk(insert(s.early))
 _IS_EARLY = and_(s.early.c.user_id == s.scan.c.user_id, s.early.c.path == s.scan.c.path)
 _EARLY_LINES = select(func.sum(s.scan.c.lines)).join_from(s.scan, s.early, _IS_EARLY)
 _MEET_EARLY = (

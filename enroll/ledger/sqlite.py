@@ -57,7 +57,7 @@ class SqliteLedger(SqliteReader):
         super().__init__(connection)
         self._unwritten: list[Changes] = []  # recorded, not in the open transaction yet
         self._written: list[Changes] = []  # in the open transaction, not committed
-        s.create_tables(connection, s.scratch_metadata)
+        self._make_scratch()
         self._due_rows = SqliteDueRows(connection)
         self._scan_cache = SqliteScanCache(connection)
         self._deletions = SqliteDeletions(connection)
@@ -71,6 +71,9 @@ class SqliteLedger(SqliteReader):
         self._file = None if path is None else LedgerFile(path)
         self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
         connection.commit()
+
+    def _make_scratch(self) -> None:
+        s.create_tables(self._connection, s.scratch_metadata)
 
     @property
     def scan_cache(self) -> SqliteScanCache:
@@ -271,6 +274,9 @@ class SqliteLedger(SqliteReader):
         self._written.clear()
         if self._file is not None:
             self._file.check(self._connection)
+
+    def rest(self) -> None:
+        """A file keeps nobody waiting."""
 
     def _sign(self, alive: dict[str, Any]) -> None:
         """Write the run's sign of life into the open transaction."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from enroll import clock
@@ -190,6 +191,8 @@ class Driver:
         if now - self._beaten >= TICK_SECONDS:  # here, when every slot is taken that can be
             self._beaten = now
             self._progress.beat(self._view(now))
+        if self._journal.since is None:  # else the next commit comes at once
+            self._journal.ledger.rest()
         self._listen(self._patience())
 
     def _work_due(self, now: float) -> float:
@@ -433,6 +436,8 @@ class Driver:
     def _wind_down(self) -> None:
         """Wait for the calls in flight, take back what was not sent, and commit."""
         until = clock.monotonic() + self._work.drain
+        with suppress(LocalError):  # the last commit tries again
+            self._journal.ledger.rest()
         try:
             while self._in_flight and (left := until - clock.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
