@@ -68,10 +68,9 @@ def store(name: Path) -> LedgerStore:
 
 @pytest.fixture
 def ledger(store: LedgerStore) -> Iterator[Ledger]:
-    opened = store.open(STAFF)
-    opened.start_run(START)
-    yield opened
-    opened.close()
+    with store.hold(), closing(store.open(STAFF)) as opened:
+        opened.start_run(START)
+        yield opened
 
 
 OTHER_PROCESS = """
