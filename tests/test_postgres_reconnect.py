@@ -296,7 +296,7 @@ def dumped(name: Path) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.operation), 3])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_whatever_is_written_is_so_once_though_commits_and_statements_lose_their_session(
     name: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:

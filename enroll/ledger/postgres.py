@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -14,12 +11,13 @@ import psycopg
 from sqlalchemy import Connection, delete, func, insert, select
 
 from enroll.addresses import LedgerAddress
-from enroll.errors import EnrollError, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
+from enroll.errors import EnrollError, LedgerMismatchError, LocalError
 from enroll.ledger import schema as s
 from enroll.ledger.audit import SqliteAudit
 from enroll.ledger.copying import Original, Tables, fill
 from enroll.ledger.forget import LOG_SECONDS, SqliteForgetting
 from enroll.ledger.postgres_connection import Server, Session, connected
+from enroll.ledger.postgres_hold import PLACE, PostgresHold
 from enroll.ledger.postgres_lasting import another_run, first_line
 from enroll.ledger.postgres_sql import CREATE_SCAN, CREATE_SCRATCH, SCRATCH, TRIGGERS
 from enroll.ledger.queries import SqliteReader
@@ -31,7 +29,6 @@ from enroll.ledger.records import (
 )
 from enroll.ledger.sqlite import ALIVE, SqliteLedger
 from enroll.ledger.store import empty_ledger
-from enroll.settings import beside
 
 R = TypeVar("R", bound=SqliteReader)
 
@@ -140,124 +137,6 @@ class PostgresStore:
         return ledger
 
 
-class PostgresHold(AbstractContextManager["PostgresHold"]):
-    """Holds a ledger for this process until closed; see `enroll.ledger.LedgerHold`.
-
-    The server drops the lock with the session, and not before a commit that is under way.
-    """
-
-    def __init__(self, path: LedgerAddress, session: Session) -> None:
-        self.session = session
-        self.is_closed = False
-        if not session.try_lock():
-            holder = session.holder() or ""
-            session.close()
-            raise LedgerBusyError(
-                f"Another run holds the ledger {path}{holder}. Wait until it ends, or watch it "
-                "with `enroll status --watch`."
-            )
-        self._memory = _Memory(path)
-        self._place = ""
-        try:
-            _check_allowed(session)
-            self.last_run = RESTORED if _was_moved(session) else self._memory.last_run
-            if _is_there(session):
-                self.outlive()
-        except EnrollError:
-            session.close()
-            raise
-        if session.is_exposed:
-            logging.getLogger("enroll").warning(
-                "%s",
-                f"The connection to {path} is not safe from whoever is between: the server's "
-                "certificate, or the name in it, is not checked. Use sslmode=verify-full.",
-                extra={"event": "ledger_exposed", "fields": {}},
-            )
-
-    def outlive(self) -> None:
-        """The ledger is there: from now on a session that is lost is replaced."""
-        if not self._place:
-            self._place = self.session.scalar(f"SELECT {_PLACE}")
-            self.session.outlive(self._resume)
-
-    def _resume(self, raw: psycopg.Connection[Any]) -> tuple[str, bool]:
-        """See `enroll.ledger.postgres_lasting.Resume`."""
-        ((locked,),) = raw.execute(self.session.TAKE_LOCK, (self.session.lock,)).fetchall()
-        ((mark, place),) = raw.execute(_MARK_AND_PLACE).fetchall()
-        if place != self._place:
-            raise LocalError(
-                f"The ledger {self.session.server} is at another place since the connection to it "
-                "was lost: it was restored from a backup, or a standby took over. Run the same "
-                "command again."
-            )
-        raw.execute(CREATE_SCAN.encode())
-        return mark, locked
-
-    def remember_run(self, at: int) -> None:
-        self.last_run = at
-        self._memory.write(last_run=at, caught_up=0)
-        if _is_there(self.session):
-            self.session.connection.exec_driver_sql(_REMEMBER_PLACE)
-            self.session.connection.commit()
-
-    @property
-    def caught_up(self) -> bool:
-        return self._memory.caught_up == self.last_run != 0
-
-    def mark_caught_up(self) -> None:
-        self._memory.write(last_run=self.last_run, caught_up=self.last_run)
-
-    def close(self) -> None:
-        self.is_closed = True
-        self.session.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _is_there(session: Session) -> bool:
-    return "enroll_ledger" in session.tables()
-
-
-def _check_allowed(session: Session) -> None:
-    """Raise UsageError if the role may not ask where the ledger is. By default everybody may; some
-    managed servers have taken that away."""
-    refused, role = session.connection.exec_driver_sql(_REFUSED).one()
-    session.connection.rollback()
-    if refused:
-        raise UsageError(
-            f"The role {role} may not call {refused} of {session.server}, which shows whether a "
-            "backup was restored. Have an administrator of the database allow it: GRANT EXECUTE "
-            f"ON FUNCTION {refused} TO {role};"
-        )
-
-
-class _Memory:
-    """What this machine remembers of a ledger: which run it has seen there last. Without a home
-    folder it remembers nothing."""
-
-    def __init__(self, path: LedgerAddress) -> None:
-        self._ledger = path
-        try:
-            said = json.loads(beside(path, ".json").read_text(encoding="utf-8"))
-        except (UsageError, OSError, ValueError):
-            said = {}
-        self.last_run = int(said.get("last_run", 0))
-        self.caught_up = int(said.get("caught_up", 0))
-
-    def write(self, *, last_run: int, caught_up: int) -> None:
-        self.last_run, self.caught_up = last_run, caught_up
-        about = {"last_run": last_run, "caught_up": caught_up}
-        with suppress(UsageError, OSError):
-            path = beside(self._ledger, ".json")
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            written = path.with_suffix(".new")
-            descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(about, file)
-            written.replace(path)
-
-
 class PostgresReader(SqliteReader):
     """What can be asked of it. It sees one state of the ledger as long as it is open."""
 
@@ -344,7 +223,7 @@ class NewPostgresLedger(Tables):
 
     def seal(self) -> None:
         self._connection.exec_driver_sql(_NUMBER_ON)
-        _mark(self._connection, place="''" if self._restored else _PLACE)
+        _mark(self._connection, place="''" if self._restored else PLACE)
 
     def publish(self) -> None:
         self._connection.commit()
@@ -409,7 +288,7 @@ def _create(session: Session, identity: LibraryIdentity, *, began_empty: bool) -
     s.create_tables(connection, s.metadata)
     library = {**asdict(identity), "photo_root": "", "photo_root_named": False}
     connection.execute(insert(s.library).values(only=1, began_empty=began_empty, **library))
-    _mark(connection, place=_PLACE)
+    _mark(connection, place=PLACE)
     connection.commit()
 
 
@@ -427,36 +306,8 @@ def _mark(connection: Connection, *, place: str) -> None:
     )
 
 
-_PLACE = """
-concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
-    left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), 'enroll_ledger'::regclass::oid)
-"""
-"""Where a ledger is: the server, its timeline, and the table's number. All three stay as long as
-the server runs. Restoring a backup changes one of them, unless its files are copied as they are."""
-
-_REFUSED = """
-SELECT string_agg(name, ', '), quote_ident(current_user)
-FROM unnest(ARRAY['pg_control_system()', 'pg_walfile_name(pg_lsn)', 'pg_current_wal_insert_lsn()'])
-    AS functions (name)
-WHERE NOT has_function_privilege(name, 'EXECUTE')
-"""
-
 _NUMBER_ON = """
 SELECT setval(pg_get_serial_sequence('event', 'event'), coalesce(max(event), 1), count(*) > 0)
 FROM event
 """
 """The next event gets the number after the last, as in SQLite."""
-
-_REMEMBER_PLACE = f"UPDATE enroll_ledger SET place = {_PLACE}"  # noqa: S608  # our own
-_MARK_AND_PLACE = f"SELECT mark, {_PLACE} FROM enroll_ledger"  # noqa: S608  # our own
-_IS_ELSEWHERE = f"SELECT place <> {_PLACE} FROM enroll_ledger"  # noqa: S608  # our own
-
-
-def _was_moved(session: Session) -> bool:
-    """Whether the ledger is there and was written elsewhere: it was restored from a backup, perhaps
-    an old one, or a standby took over, which may lack what was committed last."""
-    if not _is_there(session):
-        return False
-    moved = session.scalar(_IS_ELSEWHERE)
-    session.connection.rollback()
-    return bool(moved)
