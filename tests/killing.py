@@ -443,7 +443,10 @@ def _watch_sessions(boundaries: _Boundaries) -> None:
         return bool(self.info.transaction_status == TransactionStatus.INTRANS)
 
     def beyond_transactions(self: Any, statement: Any, *_: Any, **__: Any) -> bool:
-        return bool(self.autocommit and str(statement).startswith("VACUUM"))
+        return isinstance(statement, bytes) and statement.startswith(b"VACUUM")
+
+    def commits(self: Any, statement: Any, *_: Any, **__: Any) -> bool:
+        return isinstance(statement, bytes) and statement.endswith(b"COMMIT")
 
     def changes(*_: Any) -> bool:
         return False
@@ -457,7 +460,8 @@ def _watch_sessions(boundaries: _Boundaries) -> None:
     owner: Any = psycopg.Connection
     waited, owner.wait = owner.wait, wait
     owner.commit = boundaries.watched("commit", owner.commit, in_transaction, changes)
-    owner.execute = boundaries.watched("beyond", owner.execute, beyond_transactions, changes)
+    committing = boundaries.watched("commit", owner.execute, commits, changes)
+    owner.execute = boundaries.watched("beyond", committing, beyond_transactions, changes)
     owner.close = boundaries.watched("close", owner.close)
 
 
