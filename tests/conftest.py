@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-import importlib
+import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import forked
@@ -35,15 +36,18 @@ MEMORY_BYTES = 4_000_000_000
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+# Every stand-in asks for the version of werkzeug, for which its metadata is looked up and parsed.
+importlib.metadata.version = lru_cache(importlib.metadata.version)
+
 # A settings file that others may write is refused, as it is where new files are the group's, too.
 os.umask(0o022)
 
 LONG = (
-    *("few_files", "kill_points", "performance", "soak"),
+    *("few_files", "kill_points", "performance", "alerts", "dask_trouble"),
     *("crash", "photo_hostile", "waiting_runs", "local_trouble"),
-    *("year", "signals", "limit_found", "privacy"),
+    *("signals", "limit_found", "privacy"),
     *("sync_ends", "scheduled_runs", "reconcile", "engine_dask"),
-    *("docs", "photo_template", "report_browser", "plan_sizes", "sync_crash"),
+    *("docs", "photo_template", "report_browser", "sync_walk", "sync_crash"),
 )
 """What takes longest, or waits for most, comes first where several workers run the tests, and each
 of these begins with others of them: else all would wait for one in the end."""
@@ -118,7 +122,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.fixture(params=[False, True], ids=["Pillow", "libvips"], scope="module")
+@pytest.fixture(
+    params=[
+        pytest.param(False, id="Pillow"),
+        pytest.param(True, id="libvips", marks=pytest.mark.thorough),
+    ],
+    scope="module",
+)
 def decoder(request: pytest.FixtureRequest) -> Iterator[None]:
     """What decodes large JPEGs: Pillow, and libvips where the extra is installed."""
     if request.param and not LIBVIPS_INSTALLED:

@@ -373,6 +373,7 @@ def test_a_photo_that_kills_its_workers_is_given_up_and_all_others_are_read(
     assert len(lost) == 3
 
 
+@pytest.mark.thorough
 def test_workers_that_cannot_work_are_named_with_the_reason_before_anything_is_recorded(
     tmp_path: Path,
 ) -> None:
@@ -419,6 +420,7 @@ def in_memory(process: int, *words: str) -> list[str]:
     return [word for word in words if word in there]
 
 
+@pytest.mark.thorough
 def test_no_secret_passes_the_scheduler_and_what_does_is_soon_worth_nothing(
     tmp_path: Path,
 ) -> None:

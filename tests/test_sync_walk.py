@@ -394,14 +394,20 @@ def two_worlds(folder: Path, *, forgets: Sequence[str]) -> Iterator[list[World]]
 
 FORGETS = {"compared": COMPARED, "all": [*COMPARED, *SCANNED]}
 SEEDS = [int(seed) for seed in os.environ.get("WALK_SEEDS", "").split()]
-WALKS = [(seed, forgets) for seed in SEEDS for forgets in FORGETS] or [(1, "all"), (2, "compared")]
 NIGHTS = int(os.environ.get("WALK_NIGHTS", "8"))
+WALKS: list[Any] = [(seed, forgets, NIGHTS) for seed in SEEDS for forgets in FORGETS] or [
+    (1, "all", 4),
+    (2, "compared", 3),
+    pytest.param(1, "all", NIGHTS, marks=pytest.mark.thorough),
+    pytest.param(2, "compared", NIGHTS, marks=pytest.mark.thorough),
+]
 
 
-@pytest.mark.parametrize(("seed", "what"), WALKS)
+@pytest.mark.parametrize(("seed", "what", "nights"), WALKS)
 def test_a_kept_scan_changes_nothing_that_nights_come_to(
     seed: int,
     what: str,
+    nights: int,
     tmp_path: Path,
     moved_clock: MovedClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -421,6 +427,6 @@ def test_a_kept_scan_changes_nothing_that_nights_come_to(
         walk = Walk(worlds, random.Random(seed), moved_clock, forgets == COMPARED)
         for _ in range(12):
             walk.join()
-        for _ in range(NIGHTS):
+        for _ in range(nights):
             walk.night()
     assert any(few)
