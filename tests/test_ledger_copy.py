@@ -409,7 +409,7 @@ def until_free(path: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", [DATABASE, pytest.param(FILE, marks=pytest.mark.thorough)])
 def test_a_kill_leaves_all_or_nothing_and_the_same_command_goes_on(
     tmp_path: Path, kind: str
 ) -> None:
