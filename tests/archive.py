@@ -30,7 +30,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.sync import sync_manifest
 from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import Changes, Target, ledger_at, read_ledger
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.writer import SqlLedger
 from enroll.model import (
     Credentials,
     Entry,
@@ -387,12 +387,12 @@ class Archive:
     # What is in the ledger
 
     @contextmanager
-    def writing(self) -> Iterator[SqliteLedger]:
+    def writing(self) -> Iterator[SqlLedger]:
         reader = read_ledger(self.ledger)
         identity = reader.identity()
         reader.close()
         ledger = ledger_at(self.ledger).open(identity)
-        assert isinstance(ledger, SqliteLedger)
+        assert isinstance(ledger, SqlLedger)
         try:
             yield ledger
             ledger.commit()

@@ -25,7 +25,7 @@ from enroll.commands.adopt_decisions import (
 from enroll.commands.adopt_report import REPORT_COLUMNS, Adoption
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import Status
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import library_faces

@@ -27,7 +27,7 @@ from nights import RULES, Nights, promtool
 from real_command import SECONDS, Done
 
 from enroll.errors import ExitCode
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.report.metrics import SUCCESS
 from enroll.sandbox import Sandbox
 from enroll.sandbox.faults import FaultPlan

@@ -22,7 +22,7 @@ from enroll.commands.audit_report import FINDING_COLUMNS, Audited, audited_lines
 from enroll.commands.audit_search import FACES_A_COMMIT
 from enroll.errors import ExitCode, LedgerBusyError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes, Finding, FindingKind, Searched, read_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import FaceRecord, RowRecord, Status
 from enroll.report.status import read_status, status_json, status_lines
 from enroll.sandbox import Sandbox

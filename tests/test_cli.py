@@ -22,8 +22,8 @@ from enroll.commands import run
 from enroll.errors import ExitCode
 from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import read_ledger
-from enroll.ledger.lock import LedgerLock
 from enroll.ledger.schema import SCHEMA_VERSION
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import Credentials, Photo, SendAs
 from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, event
 from enroll.commands.run import Screen, enroll_in_pools
 from enroll.commands.run_opening import Destination
 from enroll.facesearch import SignedCall
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import CallKind, Credentials
 from enroll.sandbox import Limits, Sandbox
 from enroll.settings import RunSettings

@@ -22,7 +22,7 @@ from real_command import SECONDS, Command
 
 from enroll.commands import run, run_closing
 from enroll.errors import ExitCode, LocalError
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import Status
 from enroll.report import publishing
 from enroll.report import summary as run_summary

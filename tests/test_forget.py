@@ -26,7 +26,7 @@ from enroll.commands.run_opening import Destination as Opened
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.ledger import BlockList, Changes, read_ledger, unpack
 from enroll.ledger import forget as ledger_forget
-from enroll.ledger.forget import SqliteForgetting, _plain
+from enroll.ledger.forget import SqlForgetting, _plain
 from enroll.model import RawAnswer, Row, RowRecord, Status
 from enroll.sandbox import Limits, Sandbox
 from enroll.session.deletions import ROUNDS
@@ -748,7 +748,7 @@ def test_a_forget_that_died_before_the_file_was_rewritten_goes_on_with_the_same_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(SqliteForgetting, "scrub", dies)
+        patched.setattr(SqlForgetting, "scrub", dies)
         with pytest.raises(KeyboardInterrupt):
             forget(settings, lambda: archive.credentials, Told())
     forget(settings, lambda: archive.credentials, Told())

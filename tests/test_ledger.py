@@ -23,15 +23,12 @@ from ledger_rows import STAFF, START, enroll, face
 
 from enroll import clock
 from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError, UsageError
-from enroll.ledger import (
-    Changes,
-    connection,
-    read_ledger,
-)
-from enroll.ledger.connection import Access, connect
-from enroll.ledger.lock import LedgerLock, holder_of
-from enroll.ledger.sqlite import SqliteLedger
-from enroll.ledger.store import SqliteStore
+from enroll.ledger import Changes, read_ledger
+from enroll.ledger import sqlite_connection as connection
+from enroll.ledger.sqlite_connection import Access, connect
+from enroll.ledger.sqlite_lock import LedgerLock, holder_of
+from enroll.ledger.sqlite_store import SqliteStore
+from enroll.ledger.writer import SqlLedger
 from enroll.model import (
     Status,
 )
@@ -43,14 +40,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[SqliteLedger]:
+def ledger(path: Path) -> Iterator[SqlLedger]:
     opened = SqliteStore(path).open(STAFF)
     opened.start_run(START)
     yield opened
     opened.close()
 
 
-def test_writing_is_durable_and_in_wal(ledger: SqliteLedger, path: Path) -> None:
+def test_writing_is_durable_and_in_wal(ledger: SqlLedger, path: Path) -> None:
     assert ledger._connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
     assert ledger._connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     ledger.commit()
@@ -59,7 +56,7 @@ def test_writing_is_durable_and_in_wal(ledger: SqliteLedger, path: Path) -> None
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-def test_finding_rows_entries_takes_no_longer_in_a_larger_ledger(ledger: SqliteLedger) -> None:
+def test_finding_rows_entries_takes_no_longer_in_a_larger_ledger(ledger: SqlLedger) -> None:
     # The results of a million rows would else take minutes.
     driver = ledger._connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
@@ -368,7 +365,7 @@ def test_a_path_with_signs_that_mean_something_in_an_address(tmp_path: Path) -> 
 HOLDER = """
 import sys
 from pathlib import Path
-from enroll.ledger.lock import LedgerLock, holder_of
+from enroll.ledger.sqlite_lock import LedgerLock, holder_of
 with LedgerLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

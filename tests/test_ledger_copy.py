@@ -339,7 +339,7 @@ def test_a_copy_that_differs_is_thrown_away(
         fill(connection, table, rows[:-1] if table == "photo" else rows)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.ledger.store.fill", loses)
+        patched.setattr("enroll.ledger.sqlite_store.fill", loses)
         copied(source, target, code=7)
     assert "differs from" in " ".join(capsys.readouterr().err.split())
     assert {one.name for one in tmp_path.iterdir() if one.name.startswith("copy")} == {
@@ -362,7 +362,8 @@ KILLS = {
 KILLED = """
 import json, os, signal, sys
 from enroll.cli import exit_code_of
-from enroll.ledger import postgres, store
+from enroll.ledger import postgres_store as postgres
+from enroll.ledger import sqlite_store as store
 
 CLASSES = (store.SqliteOriginal, store.NewSqliteLedger, postgres.PostgresOriginal,
            postgres.NewPostgresLedger)

@@ -15,7 +15,7 @@ from real_command import Command
 from enroll.commands.library import delete_library
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.facesearch import Call
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.sandbox import Sandbox
 from enroll.session.account import connect
 from enroll.settings import CallSettings

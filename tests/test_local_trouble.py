@@ -21,7 +21,7 @@ from sqlalchemy import event
 
 from enroll.errors import ExitCode
 from enroll.expiry import ClockOffsets
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.writer import SqlLedger
 from enroll.model import Status
 from enroll.sandbox import Sandbox
 
@@ -273,14 +273,12 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
 ) -> None:
     archive = Archive.new(tmp_path / "short", box)
     archive.crowd(PEOPLE)
-    commit = SqliteLedger.commit
+    commit = SqlLedger.commit
 
     def no_room(*_: object) -> None:
         raise sqlite3.OperationalError("disk is full")
 
-    def full(
-        ledger: SqliteLedger, *, ahead: float = 0.0, offsets: ClockOffsets | None = None
-    ) -> None:
+    def full(ledger: SqlLedger, *, ahead: float = 0.0, offsets: ClockOffsets | None = None) -> None:
         if box.count("add") < 8:
             commit(ledger, ahead=ahead, offsets=offsets)
             return
@@ -292,7 +290,7 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
             event.remove(engine, "do_execute", no_room)
 
     with monkeypatch.context() as patched:
-        patched.setattr(SqliteLedger, "commit", full)
+        patched.setattr(SqlLedger, "commit", full)
         done = archive.command(*archive.arguments)
     said_once(done, "disk is full", str(archive.ledger))
     counts = Counter(entry.status for entry in archive.entries())

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from enroll.errors import LocalError
-from enroll.ledger import connection
-from enroll.ledger.connection import file_system, is_network
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger import sqlite_connection as connection
+from enroll.ledger.sqlite_connection import file_system, is_network
+from enroll.ledger.sqlite_lock import LedgerLock
 
 MOUNTS = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw

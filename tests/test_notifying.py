@@ -16,7 +16,7 @@ from archive import Archive
 from real_command import Command
 
 from enroll.errors import ExitCode
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.report import notifying
 from enroll.sandbox import Sandbox
 

@@ -17,7 +17,7 @@ from real_command import Command, account_of
 import enroll
 from enroll.commands import plan as planning
 from enroll.errors import ExitCode
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.report.outcome import OF_COMMAND
 from enroll.sandbox import Sandbox
 

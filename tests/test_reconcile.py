@@ -26,7 +26,7 @@ from enroll.commands.run import Screen
 from enroll.errors import ExitCode, LocalError
 from enroll.facesearch import Call, client
 from enroll.ledger import read_ledger
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.writer import SqlLedger
 from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
 from enroll.runner import reconcile, reconcile_rules
@@ -311,14 +311,14 @@ def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_oth
     doubted(archive, 1)
     token = archive.box.faces(GROUP)[0].face_token
     archive.people(2, 3, 4)
-    ask = SqliteLedger.holders_of
+    ask = SqlLedger.holders_of
 
-    def fail(ledger: SqliteLedger, face_tokens: list[str]) -> dict[str, int]:
+    def fail(ledger: SqlLedger, face_tokens: list[str]) -> dict[str, int]:
         if token in face_tokens:
             raise LocalError("The disk fails.")
         return ask(ledger, face_tokens)
 
-    monkeypatch.setattr(SqliteLedger, "holders_of", fail)
+    monkeypatch.setattr(SqlLedger, "holders_of", fail)
     # A list shows the first face that this run adds; the next one is the look at the doubt.
     pools: Iterator[Executor] = iter([AtOnce(3), ThreadPoolExecutor(4)])
     report = archive.run(pool=lambda workers: next(pools), drain=0.5, allow_nonempty=True)

@@ -19,7 +19,7 @@ from enroll.clock import now_ms
 from enroll.commands.resolve import Resolved, ResolveSettings, resolve
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT, ClockOffsets
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.runner.transitions import mark_sending
 from enroll.session.retry import COMMAND

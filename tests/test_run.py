@@ -21,7 +21,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Destination as Opened
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import Candidate, Credentials, SendAs, Status
 from enroll.report.summary import summary_lines
 from enroll.runner import progress, reconcile

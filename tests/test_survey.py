@@ -27,7 +27,7 @@ from enroll.ledger import (
     read_ledger,
     unpack,
 )
-from enroll.ledger.queue import SqliteDueRows
+from enroll.ledger.queue import SqlDueRows
 from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
 from enroll.photos import open_store
@@ -143,13 +143,13 @@ def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The user ids of each chunk of rows that is compared with the ledger."""
     seen: list[list[str]] = []
-    real = SqliteDueRows.compare
+    real = SqlDueRows.compare
 
-    def noted(due_rows: SqliteDueRows, rows: Any, **options: Any) -> Any:
+    def noted(due_rows: SqlDueRows, rows: Any, **options: Any) -> Any:
         seen.append([row.user_id for row in rows])
         return real(due_rows, rows, **options)
 
-    monkeypatch.setattr(SqliteDueRows, "compare", noted)
+    monkeypatch.setattr(SqlDueRows, "compare", noted)
     return seen
 
 

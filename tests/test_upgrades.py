@@ -24,8 +24,9 @@ from real_command import Command
 from sqlalchemy import Connection
 
 from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, LocalError
-from enroll.ledger import schema, upgrades
-from enroll.ledger.store import SqliteStore
+from enroll.ledger import schema
+from enroll.ledger import sqlite_upgrades as upgrades
+from enroll.ledger.sqlite_store import SqliteStore
 from enroll.sandbox import Sandbox
 from enroll.text.logs import LOGGER
 
@@ -242,8 +243,9 @@ import sys
 from pathlib import Path
 
 import test_upgrades
-from enroll.ledger import schema, upgrades
-from enroll.ledger.store import SqliteStore
+from enroll.ledger import schema
+from enroll.ledger import sqlite_upgrades as upgrades
+from enroll.ledger.sqlite_store import SqliteStore
 
 def pause(when):
     if when == sys.argv[2]:

@@ -27,7 +27,7 @@ from enroll.errors import (
 )
 from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import DifferenceKind, empty_listing, read_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite_lock import LedgerLock
 from enroll.model import Answer, CallKind, Credentials, Event, EventKind, Photo, Status
 from enroll.runner.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox

@@ -163,10 +163,10 @@ def ledger_at(name: Path) -> LedgerStore:
                 "A ledger in PostgreSQL needs the package psycopg: run `pip install "
                 "'enroll[postgres]'`."
             )
-        from enroll.ledger.postgres import PostgresStore
+        from enroll.ledger.postgres_store import PostgresStore
 
         return PostgresStore(name)
-    from enroll.ledger.store import SqliteStore
+    from enroll.ledger.sqlite_store import SqliteStore
 
     return SqliteStore(name)
 
@@ -182,13 +182,13 @@ def read_ledger(name: Path) -> LedgerReader:
 
 def empty_ledger(identity: LibraryIdentity) -> Ledger:
     """A ledger that knows nothing, in memory: to compare with where there is none yet."""
-    from enroll.ledger import store
+    from enroll.ledger import sqlite_store
 
-    return store.empty_ledger(identity)
+    return sqlite_store.empty_ledger(identity)
 
 
 def empty_listing() -> Listing:
     """A listing of a library, in memory."""
-    from enroll.ledger import store
+    from enroll.ledger import sqlite_store
 
-    return store.empty_listing()
+    return sqlite_store.empty_listing()

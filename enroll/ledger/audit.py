@@ -1,4 +1,4 @@
-"""What a library was seen to hold, and how a SQLite ledger differs from it."""
+"""What a library was seen to hold, and how a ledger differs from it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from enroll.expiry import expiry_after_death, last_expiry
 from enroll.ledger import schema as s
-from enroll.ledger.queries import SqliteReader, path_of_face
+from enroll.ledger.queries import SqlReader, path_of_face
 from enroll.ledger.records import (
     DifferenceKind,
     LibraryDifference,
@@ -45,7 +45,7 @@ TOKENS_AT_ONCE = 400
 """Tokens that are looked for together: long lists are slow to compile."""
 
 
-class SqliteListing:
+class SqlListing:
     """See `enroll.ledger.Listing`. It lies in temporary tables, in a file of SQLite's own that is
     deleted with the connection: a million faces take no memory."""
 
@@ -112,12 +112,12 @@ class SqliteListing:
         return [seen.exists()]
 
 
-class SqliteAudit(SqliteReader):
+class SqlAudit(SqlReader):
     """See `enroll.ledger.LedgerAudit`; the listing lies in the same database."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self.listing = SqliteListing(connection)
+        self.listing = SqlListing(connection)
 
     def refresh(self) -> None:
         self._connection.commit()

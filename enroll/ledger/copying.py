@@ -26,7 +26,7 @@ from sqlalchemy import (
 from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
 from enroll.ledger.port import LedgerTables, NewLedger
-from enroll.ledger.queries import SqliteReader, end_columns, start_columns
+from enroll.ledger.queries import SqlReader, end_columns, start_columns
 from enroll.ledger.records import COPY, RunEnd, RunStart
 from enroll.ledger.statements import Bulk
 
@@ -54,7 +54,7 @@ class Tables:
             yield [tuple(row) for row in part]
 
 
-class Original(Tables, SqliteReader):
+class Original(Tables, SqlReader):
     """A ledger that is held to be copied; see `enroll.ledger.LedgerOriginal`."""
 
     def count_rows(self) -> int:

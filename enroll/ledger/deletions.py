@@ -1,4 +1,4 @@
-"""Faces that are deleted from a library, in its SQLite ledger."""
+"""Faces that are deleted from a library, in its ledger."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from enroll.ledger.diff_queries import (
     leads_to_face,
     looked_like_by_held,
 )
-from enroll.ledger.queue import SqliteScanCache
+from enroll.ledger.queue import SqlScanCache
 from enroll.ledger.records import Chosen, Target
 from enroll.ledger.statements import Bulk, among, listed
 from enroll.model import EventKind, Status
@@ -57,7 +57,7 @@ def _replaced() -> tuple[Select[str, int, str], ...]:
     return _FACES.where(may_go), _COPIES.where(may_go), late, former, renewed
 
 
-class SqliteDeletions:
+class SqlDeletions:
     """Reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection) -> None:
@@ -165,7 +165,7 @@ class SqliteDeletions:
         for statement in (_FORGET_COPIES, _FORGET_INTENTS):
             self._connection.execute(statement, {"tokens": listed(face_tokens)})
         if not seen:  # the cached scan no longer holds
-            SqliteScanCache(self._connection).drop()
+            SqlScanCache(self._connection).drop()
 
 
 _FACES = select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(

@@ -1,4 +1,4 @@
-"""The diff of a whole manifest and a SQLite ledger, which a sync makes before it calls anything.
+"""The diff of a whole manifest and a ledger, which a sync makes before it calls anything.
 
 All of it is in temporary tables, which SQLite keeps in a file of its own. Two tables of the ledger
 keep, from sync to sync, who is absent from the manifest and which faces are to be deleted.
@@ -102,7 +102,7 @@ _FORGET_HELD = (
 )
 
 
-class SqliteManifestDiff:
+class SqlManifestDiff:
     """Reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection) -> None:

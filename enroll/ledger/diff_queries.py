@@ -1,4 +1,4 @@
-"""How a manifest differs from a SQLite ledger: the conditions and statements that find it."""
+"""How a manifest differs from a ledger: the conditions and statements that find it."""
 
 from __future__ import annotations
 

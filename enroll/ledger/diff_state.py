@@ -1,4 +1,4 @@
-"""How a manifest differs from a SQLite ledger, what the ledger keeps of it, and likely reasons."""
+"""How a manifest differs from a ledger, what the ledger keeps of it, and likely reasons."""
 
 from __future__ import annotations
 

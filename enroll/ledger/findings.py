@@ -1,4 +1,4 @@
-"""What searches with photos have found wrong, in a SQLite ledger."""
+"""What searches with photos have found wrong, in a ledger."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
 from enroll.ledger.deletions import TOKEN_EVENTS
-from enroll.ledger.queue import SqliteScanCache
+from enroll.ledger.queue import SqlScanCache
 from enroll.ledger.records import AuditCounts, Finding, FindingKind, Pair, shown_path
 from enroll.ledger.statements import among, among_numbers, face_record, listed
 from enroll.model import EventKind, FaceRecord, Status
 
 
-class SqliteFindings:
+class SqlFindings:
     """See `enroll.ledger.Findings`; reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection) -> None:
@@ -53,7 +53,7 @@ class SqliteFindings:
                 self._connection.execute(_NOTE_ACCEPTED, {**values, "one": one, "other": other})
         released = self._connection.execute(_RELEASE, values).rowcount
         if released:  # the cached scan has them as bad for good
-            SqliteScanCache(self._connection).drop()
+            SqlScanCache(self._connection).drop()
         return released
 
     def swapped(self) -> list[tuple[FaceRecord, str]]:

@@ -1,25 +1,22 @@
-"""Forgotten people: a SQLite ledger keeps nothing of them but a keyed hash."""
+"""Forgotten people: a ledger keeps nothing of them but a keyed hash."""
 
 from __future__ import annotations
 
 import json
 import re
 import secrets
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, delete, func, null, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from enroll.errors import LocalError
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import KEY_BYTES, BlockList
-from enroll.ledger.queue import SqliteScanCache
+from enroll.ledger.queue import SqlScanCache
 from enroll.ledger.statements import among, listed
 from enroll.model import Event, EventKind
 
@@ -100,12 +97,11 @@ def _events(hashed: str, line: Row[Any]) -> Iterator[Event]:
         )
 
 
-class SqliteForgetting:
+class SqlForgetting:
     """See `enroll.ledger.Forgetting`; reads and writes within the ledger's own transactions."""
 
-    def __init__(self, connection: Connection, path: Path | None) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
 
     def unfinished(self) -> int:
         _, unfinished = count_forgotten(self._connection)
@@ -201,30 +197,13 @@ class SqliteForgetting:
             # Photos that were read for rows that were never recorded: they may be theirs.
             self._connection.execute(_FORGET_STRAY_PHOTOS)
             # Packed, it may hold rows of theirs.
-            SqliteScanCache(self._connection).drop()
+            SqlScanCache(self._connection).drop()
             self._connection.commit()
 
     @contextmanager
     def _deleting(self) -> Iterator[None]:
         """How much is deleted for good, outside of a transaction when it begins and ends."""
-        # At once, and not only when the file is rewritten: a kill may come between.
-        self._beyond("PRAGMA secure_delete=ON")
-        # For each face SQLite would go through all events; they are deleted before it.
-        self._beyond("PRAGMA foreign_keys=OFF")
-        try:
-            yield
-        finally:
-            self._connection.rollback()
-            self._beyond("PRAGMA foreign_keys=ON")
-
-    def _beyond(self, statement: str) -> tuple[int, ...]:
-        """Execute outside of a transaction, past SQLAlchemy, which would begin one."""
-        cursor = self._connection.connection.cursor()
-        try:
-            cursor.execute(statement)
-            return tuple(cursor.fetchone() or ())
-        finally:
-            cursor.close()
+        yield
 
     def _wipe(self, people: str) -> None:
         words = self._words_of(people)
@@ -267,7 +246,7 @@ class SqliteForgetting:
         texts = self._connection.scalars(select(table.c[column]).distinct())
         return [text for text in texts if words.named_in(text)]
 
-    # The file's bytes
+    # What is left where they were
 
     def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
         self._connection.commit()
@@ -282,23 +261,8 @@ class SqliteForgetting:
         self._connection.commit()
 
     def _rewrite(self) -> None:
-        """Leave no byte of what was deleted. Not within a transaction. Raises LocalError."""
-        try:
-            # Removes what ordinary deletes and updates, also earlier ones, have left in the file.
-            self._beyond("VACUUM")
-            self._beyond(f"PRAGMA busy_timeout={LOG_SECONDS * 1000}")
-            busy, *_ = self._beyond("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.DatabaseError as error:
-            raise LocalError(
-                f"The ledger {self._path} cannot be rewritten: {error}. What was deleted from it "
-                "can still be read in the file's bytes: make room, then run the same command again."
-            ) from error
-        if busy:
-            raise LocalError(
-                f"Another program reads the ledger {self._path}, so its -wal file cannot be "
-                "emptied, and what was deleted can still be read in its bytes. End that program, "
-                "then run the same command again."
-            )
+        """Leave no byte of what was deleted; of a ledger in memory none is. Not within a
+        transaction. Raises LocalError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Reading a SQLite ledger, also while a run in another process writes it."""
+"""Reading a ledger, also while a run in another process writes it."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ from enroll.model import RESULTS, Entry, Event, EventKind, FaceRecord, RawAnswer
 from enroll.visible import storable
 
 
-class SqliteReader:
-    """What can be asked of a SQLite ledger. One connection, one thread at a time."""
+class SqlReader:
+    """What can be asked of a ledger. One connection, one thread at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""A manifest's rows compared with a SQLite ledger, the queue of due rows, and the kept scan."""
+"""A manifest's rows compared with a ledger, the queue of due rows, and the kept scan."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from enroll.ledger.statements import (
 from enroll.model import Candidate, Row, ScannedRow, Status
 
 
-class SqliteScanCache:
+class SqlScanCache:
     """See `ScanCacheStore`; reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection) -> None:
@@ -151,7 +151,7 @@ TAKEN_AT_ONCE = 500
 """Rows that are taken from the queue into memory at a time."""
 
 
-class SqliteDueRows:
+class SqlDueRows:
     """See `enroll.ledger.DueRows`; reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from enroll.errors import LedgerMismatchError, LocalError
 from enroll.ledger import schema as s
-from enroll.ledger.connection import copy_to_read, save_copy, set_foreign_keys
+from enroll.ledger.sqlite_connection import copy_to_read, save_copy, set_foreign_keys
 from enroll.ownership import sync_folder
 
 Step = Callable[[Connection], None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -13,24 +13,24 @@ from sqlalchemy import Connection, delete, func, insert, select
 from enroll.addresses import LedgerAddress
 from enroll.errors import EnrollError, LedgerMismatchError, LocalError
 from enroll.ledger import schema as s
-from enroll.ledger.audit import SqliteAudit
+from enroll.ledger.audit import SqlAudit
 from enroll.ledger.copying import Original, Tables, fill
-from enroll.ledger.forget import LOG_SECONDS, SqliteForgetting
+from enroll.ledger.forget import LOG_SECONDS, SqlForgetting
 from enroll.ledger.postgres_connection import Server, Session, connected
 from enroll.ledger.postgres_hold import PLACE, PostgresHold
 from enroll.ledger.postgres_lasting import another_run, first_line
 from enroll.ledger.postgres_sql import CREATE_SCAN, CREATE_SCRATCH, SCRATCH, TRIGGERS
-from enroll.ledger.queries import SqliteReader
+from enroll.ledger.queries import SqlReader
 from enroll.ledger.records import (
     RESTORED,
     LibraryIdentity,
     check_library,
     check_not_copied,
 )
-from enroll.ledger.sqlite import ALIVE, SqliteLedger
-from enroll.ledger.store import empty_ledger
+from enroll.ledger.sqlite_store import empty_ledger
+from enroll.ledger.writer import ALIVE, SqlLedger
 
-R = TypeVar("R", bound=SqliteReader)
+R = TypeVar("R", bound=SqlReader)
 
 
 class PostgresStore:
@@ -125,7 +125,7 @@ class PostgresStore:
             session.close()
             raise
 
-    def scratch(self, identity: LibraryIdentity) -> SqliteLedger:
+    def scratch(self, identity: LibraryIdentity) -> SqlLedger:
         if not self.exists():
             return empty_ledger(identity)
         ledger = self._opened(lambda session: PostgresLedger(session, held=False))
@@ -137,7 +137,7 @@ class PostgresStore:
         return ledger
 
 
-class PostgresReader(SqliteReader):
+class PostgresReader(SqlReader):
     """What can be asked of it. It sees one state of the ledger as long as it is open."""
 
     def __init__(self, session: Session) -> None:
@@ -148,7 +148,7 @@ class PostgresReader(SqliteReader):
         self._session.close()
 
 
-class PostgresAudit(SqliteAudit):
+class PostgresAudit(SqlAudit):
     def __init__(self, session: Session) -> None:
         super().__init__(session.connection)
         self._session = session
@@ -157,14 +157,14 @@ class PostgresAudit(SqliteAudit):
         self._session.close()
 
 
-class PostgresLedger(SqliteLedger):
+class PostgresLedger(SqlLedger):
     """The driver's side; see `enroll.ledger.Ledger` for the contract."""
 
     def __init__(self, session: Session, *, held: bool) -> None:
         """Whoever has `held` the ledger in this session closes that."""
         self._session = session
         self._held = held
-        super().__init__(session.connection, None)
+        super().__init__(session.connection)
         self._forgetting = PostgresForgetting(session)
 
     def _make_scratch(self) -> None:
@@ -241,17 +241,13 @@ def _close(session: Session, *, keep: bool) -> None:
         session.connection.rollback()
 
 
-class PostgresForgetting(SqliteForgetting):
+class PostgresForgetting(SqlForgetting):
     """Rows are deleted, and tables written without them. What the server keeps elsewhere, in its
     write-ahead log, its replicas and backups, is not ours to change."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session.connection, None)
+        super().__init__(session.connection)
         self._session = session
-
-    @contextmanager
-    def _deleting(self) -> Iterator[None]:
-        yield
 
     def _rewrite(self) -> None:
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,20 +15,23 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, insert
 
 from enroll.errors import EnrollError, LedgerMismatchError, LocalError
+from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
-from enroll.ledger.audit import SqliteAudit, SqliteListing
-from enroll.ledger.connection import (
+from enroll.ledger.audit import SqlAudit, SqlListing
+from enroll.ledger.copying import Original, Tables, fill
+from enroll.ledger.forget import LOG_SECONDS, SqlForgetting
+from enroll.ledger.queries import SqlReader
+from enroll.ledger.records import LibraryIdentity, check_library, check_not_copied
+from enroll.ledger.sqlite_connection import (
     Access,
+    LedgerFile,
     connect,
     connect_in_memory,
     is_open_here,
 )
-from enroll.ledger.copying import Original, Tables, fill
-from enroll.ledger.lock import LedgerLock, holder_of
-from enroll.ledger.queries import SqliteReader
-from enroll.ledger.records import LibraryIdentity, check_library, check_not_copied
-from enroll.ledger.sqlite import SqliteLedger
-from enroll.ledger.upgrades import check_version, schema_version, upgrade, upgraded_copy
+from enroll.ledger.sqlite_lock import LedgerLock, holder_of
+from enroll.ledger.sqlite_upgrades import check_version, schema_version, upgrade, upgraded_copy
+from enroll.ledger.writer import SqlLedger
 from enroll.ownership import make_folder, sync_folder
 
 SQLITE_HEAD = b"SQLite format 3\0"
@@ -36,7 +40,7 @@ SQLITE_HEAD = b"SQLite format 3\0"
 CACHE_BYTES = 64 * 2**20
 """Of a file that is filled: without it a million rows take three times as long."""
 
-R = TypeVar("R", bound=SqliteReader)
+R = TypeVar("R", bound=SqlReader)
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -136,22 +140,22 @@ class SqliteStore:
             raise
         return ledger
 
-    def read(self) -> SqliteReader:
+    def read(self) -> SqlReader:
         self.check()
-        return self._opened(SqliteReader, _access_to_read(self._path))
+        return self._opened(SqlReader, _access_to_read(self._path))
 
-    def audit(self) -> SqliteAudit:
+    def audit(self) -> SqlAudit:
         """One of an older schema is upgraded first: what the command writes has to be seen here."""
         self.check()
         connection = connect(self._path, _access_to_read(self._path))
-        with closing(SqliteReader(connection)):
+        with closing(SqlReader(connection)):
             is_older = schema_version(connection) < s.SCHEMA_VERSION
         if is_older:
             with self.hold():
-                self._opened(SqliteReader, Access.WRITE).close()
-        return self._opened(SqliteAudit, _access_to_read(self._path))
+                self._opened(SqlReader, Access.WRITE).close()
+        return self._opened(SqlAudit, _access_to_read(self._path))
 
-    def scratch(self, identity: LibraryIdentity) -> SqliteLedger:
+    def scratch(self, identity: LibraryIdentity) -> SqlLedger:
         if not self.exists():
             return empty_ledger(identity)
         self.check()
@@ -186,16 +190,76 @@ class SqliteStore:
             raise
 
 
-def empty_ledger(identity: LibraryIdentity) -> SqliteLedger:
+class SqliteLedger(SqlLedger):
+    """The driver's side of a file: WAL, synchronous=FULL, one writer."""
+
+    def __init__(self, connection: Connection, path: Path) -> None:
+        super().__init__(connection)
+        self._file = LedgerFile(path)
+        self._forgetting = SqliteForgetting(connection, path)
+
+    def commit(self, *, ahead: float = 0.0, offsets: ClockOffsets | None = None) -> None:
+        super().commit(ahead=ahead, offsets=offsets)
+        self._file.check(self._connection)
+
+
+class SqliteForgetting(SqlForgetting):
+    """What is deleted from a file is overwritten, and the file is written without it."""
+
+    def __init__(self, connection: Connection, path: Path) -> None:
+        super().__init__(connection)
+        self._path = path
+
+    @contextmanager
+    def _deleting(self) -> Iterator[None]:
+        # At once, and not only when the file is rewritten: a kill may come between.
+        self._beyond("PRAGMA secure_delete=ON")
+        # For each face SQLite would go through all events; they are deleted before it.
+        self._beyond("PRAGMA foreign_keys=OFF")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+            self._beyond("PRAGMA foreign_keys=ON")
+
+    def _beyond(self, statement: str) -> tuple[int, ...]:
+        """Execute outside of a transaction, past SQLAlchemy, which would begin one."""
+        cursor = self._connection.connection.cursor()
+        try:
+            cursor.execute(statement)
+            return tuple(cursor.fetchone() or ())
+        finally:
+            cursor.close()
+
+    def _rewrite(self) -> None:
+        try:
+            # Removes what ordinary deletes and updates, also earlier ones, have left in the file.
+            self._beyond("VACUUM")
+            self._beyond(f"PRAGMA busy_timeout={LOG_SECONDS * 1000}")
+            busy, *_ = self._beyond("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.DatabaseError as error:
+            raise LocalError(
+                f"The ledger {self._path} cannot be rewritten: {error}. What was deleted from it "
+                "can still be read in the file's bytes: make room, then run the same command again."
+            ) from error
+        if busy:
+            raise LocalError(
+                f"Another program reads the ledger {self._path}, so its -wal file cannot be "
+                "emptied, and what was deleted can still be read in its bytes. End that program, "
+                "then run the same command again."
+            )
+
+
+def empty_ledger(identity: LibraryIdentity) -> SqlLedger:
     """A ledger in memory that knows nothing."""
     connection = connect_in_memory()
     _fill(connection, identity, began_empty=False)
-    return SqliteLedger(connection, path=None)
+    return SqlLedger(connection)
 
 
-def empty_listing() -> SqliteListing:
+def empty_listing() -> SqlListing:
     """A listing in memory, to be thrown away."""
-    return SqliteListing(connect_in_memory())
+    return SqlListing(connect_in_memory())
 
 
 def _access_to_read(path: Path) -> Access:

@@ -1,11 +1,10 @@
-"""The ledger in a SQLite file: WAL, synchronous=FULL, one writer."""
+"""The driver's side of a ledger, in the SQL that both databases share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -27,13 +26,12 @@ from enroll import clock
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, ClockOffsets, expiry_after_death, latest_expiry
 from enroll.ledger import schema as s
-from enroll.ledger.connection import LedgerFile
-from enroll.ledger.deletions import SqliteDeletions
-from enroll.ledger.diff import SqliteManifestDiff
-from enroll.ledger.findings import SqliteFindings
-from enroll.ledger.forget import SqliteForgetting
-from enroll.ledger.queries import SqliteReader, end_columns, offsets_of, start_columns
-from enroll.ledger.queue import SqliteDueRows, SqliteScanCache
+from enroll.ledger.deletions import SqlDeletions
+from enroll.ledger.diff import SqlManifestDiff
+from enroll.ledger.findings import SqlFindings
+from enroll.ledger.forget import SqlForgetting
+from enroll.ledger.queries import SqlReader, end_columns, offsets_of, start_columns
+from enroll.ledger.queue import SqlDueRows, SqlScanCache
 from enroll.ledger.records import (
     INTERRUPTED,
     Changes,
@@ -49,26 +47,24 @@ from enroll.model import OPEN, Event, EventKind, FaceRecord, SharedPhoto, Status
 _ENROLLED = Status.ENROLLED.value
 
 
-class SqliteLedger(SqliteReader):
-    """The driver's side of a SQLite ledger; see `enroll.ledger.Ledger` for the contract."""
+class SqlLedger(SqlReader):
+    """See `enroll.ledger.Ledger` for the contract."""
 
-    def __init__(self, connection: Connection, path: Path | None) -> None:
-        """`path` is the file's, None for a ledger in memory."""
+    def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._unwritten: list[Changes] = []  # recorded, not in the open transaction yet
         self._written: list[Changes] = []  # in the open transaction, not committed
         self._make_scratch()
-        self._due_rows = SqliteDueRows(connection)
-        self._scan_cache = SqliteScanCache(connection)
-        self._deletions = SqliteDeletions(connection)
-        self._diff = SqliteManifestDiff(connection)
-        self._findings = SqliteFindings(connection)
-        self._forgetting = SqliteForgetting(connection, path)
+        self._due_rows = SqlDueRows(connection)
+        self._scan_cache = SqlScanCache(connection)
+        self._deletions = SqlDeletions(connection)
+        self._diff = SqlManifestDiff(connection)
+        self._findings = SqlFindings(connection)
+        self._forgetting = SqlForgetting(connection)
         self._run: int | None = None
         self._offsets = ClockOffsets()
         self._pace: dict[str, Any] | None = None
         self._library: dict[str, float] = {}  # found about the library, and not on the disk yet
-        self._file = None if path is None else LedgerFile(path)
         self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
         connection.commit()
 
@@ -76,31 +72,31 @@ class SqliteLedger(SqliteReader):
         s.create_tables(self._connection, s.scratch_metadata)
 
     @property
-    def scan_cache(self) -> SqliteScanCache:
+    def scan_cache(self) -> SqlScanCache:
         return self._scan_cache
 
     @property
-    def due_rows(self) -> SqliteDueRows:
+    def due_rows(self) -> SqlDueRows:
         self._flush()
         return self._due_rows
 
     @property
-    def deletions(self) -> SqliteDeletions:
+    def deletions(self) -> SqlDeletions:
         self._flush()
         return self._deletions
 
     @property
-    def diff(self) -> SqliteManifestDiff:
+    def diff(self) -> SqlManifestDiff:
         self._flush()
         return self._diff
 
     @property
-    def findings(self) -> SqliteFindings:
+    def findings(self) -> SqlFindings:
         self._flush()
         return self._findings
 
     @property
-    def forgetting(self) -> SqliteForgetting:
+    def forgetting(self) -> SqlForgetting:
         self._flush()
         return self._forgetting
 
@@ -272,8 +268,6 @@ class SqliteLedger(SqliteReader):
             self._connection.commit()
         self._library.clear()
         self._written.clear()
-        if self._file is not None:
-            self._file.check(self._connection)
 
     def rest(self) -> None:
         """A file keeps nobody waiting."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from enroll import clock
 from enroll.errors import LedgerBusyError, LocalError, UsageError
-from enroll.ledger.connection import refuse_network
+from enroll.ledger.sqlite_connection import refuse_network
 from enroll.ownership import check_trusted, how_to_write
 
 LOOK_SECONDS = 0.5
