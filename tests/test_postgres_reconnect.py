@@ -12,14 +12,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import postgres_server
 import psycopg
 import pytest
 from archive import Archive, until
 from cut_link import When, cut_link
 from ledger_rows import STAFF, START, enroll, face, scanned, token
 from moved_clock import MovedClock
-from postgres_server import new_schema
-from psycopg.conninfo import make_conninfo
+from postgres_server import new_schema, server
 
 from enroll import clock
 from enroll.addresses import ledger_named
@@ -33,26 +33,15 @@ from enroll.model import Event, EventKind, Status
 from enroll.sandbox import Sandbox
 
 
-class InPostgres(Archive):
-    """An archive whose ledger is at `place`."""
-
-    place: Path
-
-    @property
-    def ledger(self) -> Path:
-        return self.place
-
-
 @pytest.fixture
 def name() -> Path:
     return ledger_named(new_schema())
 
 
 @pytest.fixture
-def staff(faceless_box: Sandbox, tmp_path: Path, name: Path) -> InPostgres:
-    found = InPostgres.new(tmp_path / "staff3", faceless_box)
-    assert isinstance(found, InPostgres)
-    found.place = name
+def staff(faceless_box: Sandbox, tmp_path: Path, name: Path) -> Archive:
+    found = Archive.new(tmp_path / "staff3", faceless_box)
+    found.address = name
     return found
 
 
@@ -66,11 +55,7 @@ def short() -> Iterator[Path]:
 
 def asked(name: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
     """What another program does to the server, or asks it."""
-    server = Server.of(str(name))
-    with psycopg.connect(make_conninfo("", **server.parameters), autocommit=True) as connection:
-        connection.execute(f"SET search_path = {server.schema}".encode())
-        cursor = connection.execute(statement.encode(), values)
-        return cursor.fetchall() if cursor.description else []
+    return postgres_server.asked(statement, *values, schema=Server.of(str(name)).schema)
 
 
 ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s"
@@ -78,12 +63,7 @@ ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE applicatio
 
 def through(link: Path, name: Path) -> Path:
     """The address of the same ledger by way of a link."""
-    server = Server.of(str(name))
-    return ledger_named(str(name).replace(server.parameters["host"], str(link)))
-
-
-def socket_of(name: Path) -> Path:
-    return Path(Server.of(str(name)).parameters["host"])
+    return ledger_named(str(name).replace(str(server().folder), str(link)))
 
 
 def events(name: Path) -> Counter[tuple[str, EventKind]]:
@@ -105,21 +85,21 @@ def cut_often(number: int) -> When | None:
 
 
 def test_a_link_that_is_cut_before_and_after_commits_doubles_and_loses_nothing(
-    staff: InPostgres, short: Path, name: Path
+    staff: Archive, short: Path, name: Path
 ) -> None:
     staff.crowd(12)
-    with cut_link(short, socket_of(name), cut_often) as link:
-        staff.place = through(short, name)
+    with cut_link(short, server().folder, cut_often) as link:
+        staff.address = through(short, name)
         report = staff.run(max_in_flight=2)
         assert (report.exit_code, report.ended.stop) == (ExitCode.DONE, None)
-        staff.place = name
+        staff.address = name
         assert link.cuts >= 4
     assert staff.problems() == []
     assert staff.box.count("add") == 12
     assert events(name) == enrolled_once(staff)
 
 
-def test_a_run_whose_sessions_are_ended_goes_on_to_its_end(staff: InPostgres, name: Path) -> None:
+def test_a_run_whose_sessions_are_ended_goes_on_to_its_end(staff: Archive, name: Path) -> None:
     staff.crowd(12)
     with staff.command.started(*staff.arguments) as process:
         for calls in (1, 4, 8):
@@ -132,8 +112,22 @@ def test_a_run_whose_sessions_are_ended_goes_on_to_its_end(staff: InPostgres, na
     assert events(name) == enrolled_once(staff)
 
 
+def test_a_server_that_fails_and_is_started_again_interrupts_a_run(
+    staff: Archive, name: Path
+) -> None:
+    staff.crowd(12)
+    with staff.command.started(*staff.arguments) as process:
+        staff.wait_calls(4, process)
+        server().kill()
+        server().start()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, staff.problems()) == (0, []), err
+    assert "is back" in err
+    assert events(name) == enrolled_once(staff)
+
+
 def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
-    moved_clock: MovedClock, staff: InPostgres, short: Path, name: Path
+    moved_clock: MovedClock, staff: Archive, short: Path, name: Path
 ) -> None:
     staff.crowd(12)
 
@@ -142,8 +136,8 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
         return "before" if link.away else None
 
     made = 0
-    with cut_link(short, socket_of(name), gone) as link:
-        staff.place = through(short, name)
+    with cut_link(short, server().folder, gone) as link:
+        staff.address = through(short, name)
         before = clock.monotonic()
         report = staff.run(max_in_flight=2)
         assert report.exit_code is ExitCode.LOCAL
@@ -151,16 +145,14 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
         assert 60 <= clock.monotonic() - before < 120
         made = staff.box.count("add")
         link.away = False
-    staff.place = name
+    staff.address = name
     moved_clock.ahead += 600  # no call of that run can be applied any more
     assert staff.run().exit_code is ExitCode.DONE
     assert staff.problems() == []
     assert staff.box.count("add") >= made
 
 
-def test_no_transaction_is_open_while_the_service_is_waited_for(
-    staff: InPostgres, name: Path
-) -> None:
+def test_no_transaction_is_open_while_the_service_is_waited_for(staff: Archive, name: Path) -> None:
     staff.crowd(6)
     staff.box.script(["timeout"] * 2, call="add")
     states = "SELECT state FROM pg_stat_activity WHERE application_name LIKE %s"
@@ -217,8 +209,7 @@ def test_the_lock_is_waited_for_while_the_server_ends_the_lost_session(
     moved_clock: MovedClock, name: Path
 ) -> None:
     """Another session stands for it, which has the lock as long as we like."""
-    server = Server.of(str(name))
-    with held(name) as ledger, psycopg.connect(make_conninfo("", **server.parameters)) as old:
+    with held(name) as ledger, psycopg.connect(server().address()) as old:
         ledger.start_run(START)
         ((key,),) = asked(name, LOCKS)
         ledger.record(Changes(faces=[face(1)]))
