@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import postgres_server
 import psycopg
 import pytest
-from archive import Archive, until
+from archive import Archive
 from cut_link import When, cut_link
 from ledger_rows import STAFF, START, enroll, face, scanned, token
 from moved_clock import MovedClock
@@ -23,6 +26,7 @@ from postgres_server import new_schema, server
 
 from enroll import clock
 from enroll.addresses import ledger_named
+from enroll.commands.run import Screen
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger import Changes, Ledger, ledger_at, postgres_lasting, read_ledger
 from enroll.ledger import schema as s
@@ -74,6 +78,12 @@ def events(name: Path) -> Counter[tuple[str, EventKind]]:
 def enrolled_once(archive: Archive) -> Counter[tuple[str, EventKind]]:
     """The events of an archive of which each face was added once."""
     return Counter((user_id, EventKind.ENROLLED) for user_id, *_ in archive.rows)
+
+
+def states(name: Path) -> list[str]:
+    """In what state the server sees our sessions."""
+    statement = "SELECT state FROM pg_stat_activity WHERE application_name LIKE 'enroll %'"
+    return [state for (state,) in asked(name, statement)]
 
 
 # Runs
@@ -152,18 +162,46 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
     assert staff.box.count("add") >= made
 
 
+class LateReaders(ThreadPoolExecutor):
+    """Threads that do the first two tasks at once, and the others when it is `time`."""
+
+    def __init__(self, threads: int, *, time: threading.Event) -> None:
+        super().__init__(threads)
+        self._tasks, self._time = count(), time
+
+    def submit(self, task: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        if next(self._tasks) < 2:
+            return super().submit(task, *args, **named)
+        return super().submit(lambda: self._time.wait(60) and task(*args, **named))
+
+
 def test_no_transaction_is_open_while_the_service_is_waited_for(staff: Archive, name: Path) -> None:
-    staff.crowd(6)
-    staff.box.script(["timeout"] * 2, call="add")
-    states = "SELECT state FROM pg_stat_activity WHERE application_name LIKE %s"
-    with staff.command.started(*staff.arguments, "--timeout", "3") as process:
-        staff.wait_calls(2, process)  # both slots are taken, the other photos are read
-        ours = f"enroll {process.pid} %"
-        until(lambda: asked(name, states, ours) == [("idle",)], process, "a transaction was open")
-        began = time.monotonic()
-        while time.monotonic() - began < 0.5:
-            assert asked(name, states, ours) == [("idle",)]
-        process.kill()
+    """Both slots are taken when the other photos are there, whose faces are looked up."""
+    staff.crowd(8)
+    slow = Screen()
+    slow.opened = lambda *_: setattr(staff.box, "latency", 1.5)  # type: ignore[method-assign]
+    both_are_taken = threading.Event()
+    pools: Iterator[Callable[[int], Executor]]
+    pools = iter([ThreadPoolExecutor, partial(LateReaders, time=both_are_taken)])
+    seen = Counter[str]()
+    with ThreadPoolExecutor(1) as aside:
+        run = aside.submit(
+            staff.run,
+            max_in_flight=2,
+            screen=slow,
+            pool=lambda size: next(pools)(size),  # noqa: PLW0108  # another each time
+        )
+        while staff.calls() < 2:
+            assert not run.done()
+            time.sleep(0.01)
+        both_are_taken.set()
+        until = time.monotonic() + 0.8
+        while time.monotonic() < until:
+            seen.update(states(name))
+        staff.box.latency = 0
+        assert run.result().exit_code is ExitCode.DONE
+    assert seen["idle"] > 10
+    assert seen["idle in transaction"] <= 1  # it may be about to be committed
 
 
 # A ledger
@@ -175,6 +213,24 @@ def held(name: Path) -> Iterator[Ledger]:
     store = ledger_at(name)
     with store.hold(), closing(store.open(STAFF)) as ledger:
         yield ledger
+
+
+def test_a_ledger_at_rest_has_no_transaction_open(name: Path) -> None:
+    with held(name) as ledger:
+        run = ledger.start_run(START)
+        assert ledger.faces_of(["u1"]) == {"u1": []}
+        assert states(name) == ["idle"]
+        ledger.diff.add_rows([scanned(1), scanned(2)])
+        assert states(name) == ["idle in transaction"]
+        ledger.rest()
+        assert states(name) == ["idle"]
+        ledger.diff.compare(now=1, cutoff=1, withheld=BlockList())
+        ledger.diff.accept(run)
+        ledger.commit()
+        assert {one.user_id for one in ledger.diff.row_diffs(photo_root="/p")} == {"u1", "u2"}
+        assert states(name) == ["idle in transaction"]  # of which the server has kept the rows
+        ledger.rest()
+        assert states(name) == ["idle"]
 
 
 def test_a_run_whose_session_was_lost_stops_when_another_has_written_meanwhile(
