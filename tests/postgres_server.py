@@ -5,16 +5,21 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import sys
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from suite import postgres
-from suite.postgres import USER, PostgresServer
 
 from enroll.addresses import ledger_named
+
+# Programs that import this, such as a test's own process, may have no benchmarks in their path.
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from suite import postgres
+from suite.postgres import USER, PostgresServer
 
 _SCHEMAS = itertools.count(1)
 
