@@ -249,7 +249,7 @@ class LastingConnection:
         """Have another session, in which the transaction is as far as it was, or committed. Raises
         LocalError after `until` (monotonic seconds)."""
         because, began = first_line(error), clock.monotonic()
-        self._report("ledger_lost", f"was lost: {because}. Nothing is sent until it is back")
+        self._report("ledger_lost", f"was lost: {because}. {_WAITING}")
         self.raw.close()
         try:
             self._reconnect(resume, because, until)
@@ -304,6 +304,8 @@ class LastingConnection:
         message = f"The connection to the ledger {self.shown} {what}."
         logging.getLogger("enroll").warning("%s", message, extra={"event": event, "fields": {}})
 
+
+_WAITING = f"Nothing is sent until it is back, which may take {RECONNECT_SECONDS:.0f} s"
 
 _MARK = "UPDATE enroll_ledger SET mark = '{}'"
 
