@@ -80,18 +80,24 @@ class Database:
     address: str
     server: PostgresServer | None = None
 
-    def wait(self) -> None:
-        """Wait until it takes connections again."""
+    def kill(self, pid: int) -> None:
+        """Kill the process of a session. The server ends all others, and recovers: wait for both,
+        as until then it may take connections, or none."""
         import psycopg  # noqa: PLC0415 - only where it is installed
 
         until = time.monotonic() + START_SECONDS
-        while True:
+        with suppress(psycopg.OperationalError), psycopg.connect(self.address) as witness:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            while time.monotonic() < until:
+                witness.execute("SELECT 1")
+                time.sleep(0.001)
+        while time.monotonic() < until:
             with suppress(psycopg.OperationalError):
                 self.ask("SELECT 1")
                 return
-            if time.monotonic() > until:
-                raise TimeoutError(f"{self.address} takes no connections")
             time.sleep(0.01)
+        raise TimeoutError(f"{self.address} takes no connections")
 
     def place(self, schema: str, folder: Path) -> ServerPlace:
         """A ledger in a schema that does not exist yet; backups are in `folder`."""
@@ -145,9 +151,8 @@ class ServerPlace(LedgerPlace):
         if point == SESSION:
             self._database.ask(f"SELECT pg_terminate_backend(pid) {sessions}")
             return
-        for (pid,) in self._database.ask(f"SELECT pid {sessions}"):
-            os.kill(pid, signal.SIGKILL)
-            self._database.wait()  # the server ends all other sessions, and recovers
+        for (pid,) in self._database.ask(f"SELECT pid {sessions} LIMIT 1"):
+            self._database.kill(pid)
 
 
 def _program(name: str) -> str:

@@ -113,7 +113,7 @@ def _cut(night: Night, points: Sequence[str], chance: random.Random) -> Night:
 
 
 def _restored(night: Night, chance: random.Random) -> Night:
-    plain = night.number and night.exports == (Export.PLAIN,) and night.upheaval is None
+    plain = night.number and night.exports[-1:] == (Export.PLAIN,) and night.upheaval is None
     return replace(night, restored=bool(plain and chance.random() < RESTORED))
 
 
