@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
@@ -44,6 +44,8 @@ def usable_cores(allowed: int, quota: float) -> int:
     of them for a part of every period, and each of them holds a photo."""
     return max(1, math.ceil(min(allowed, quota)))
 
+
+_FOR_MAIN_THREAD = 8
 
 _COUNT = usable_cores(len(_allowed()) or os.cpu_count() or 1, core_limit())
 
@@ -290,8 +292,10 @@ def interruptibly(call: Callable[[], T]) -> T:
     while a library waits outside of the interpreter. Raises what it raises, and ShortageError."""
     if threading.current_thread() is not threading.main_thread():
         return call()
-    thread = Threads(1)
-    try:
-        return thread.submit(call).result()
-    finally:
-        thread.shutdown(wait=False)
+    return _for_main_thread(os.getpid()).submit(call).result()
+
+
+@lru_cache(maxsize=1)
+def _for_main_thread(process: int) -> Threads:
+    """Several: a call that nobody waits for any more may keep one. `process` as a fork has none."""
+    return Threads(_FOR_MAIN_THREAD)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from object_servers import KEY, SECRET
 from stub_bucket import SECOND, Fault, StubBucket, stub_bucket
 
 from enroll.errors import EnrollError, LocalError, ManifestError, UsageError
-from enroll.model import FileContent, FileTimes, Photo, Unusable
-from enroll.photos import PhotoStore, objects, open_store, read_photo
+from enroll.manifest import scan
+from enroll.model import FileContent, FileTimes, Photo, Row, Unusable
+from enroll.photos import LEAST_TOGETHER, PhotoStore, objects, open_store, read_photo
 from enroll.photos import object_account as account
 from enroll.photos.object_listing import Listing
 from enroll.photos.store import NO_PHOTO, UNREADABLE, UnusableError
@@ -95,6 +97,27 @@ def test_few_photos_among_many_others_are_asked_for_and_many_are_listed(bucket: 
         assert NO_PHOTO not in known(store, *many[at : at + 1000])
     assert bucket.counts["HEAD"] == 0
     assert bucket.counts["LIST"] <= 45
+
+
+def test_a_scan_looks_up_no_photo_by_itself(
+    bucket: StubBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "SLOW_SECONDS", -1.0)
+    store, asked = open_store(ROOT), list[int]()
+    stat = store.stat
+
+    def counted(paths: Sequence[str]) -> array[int]:
+        asked.append(len(paths))
+        return stat(paths)
+
+    monkeypatch.setattr(store, "stat", counted)
+    rows = [Row(line=n, user_id=f"p{n}", user_data="", image=f"{n}.jpg") for n in range(300)]
+    looking = scan.Scan(iter([rows]), store, concurrency=32)
+    found = looking.next_chunk()
+    looking.close()
+    assert [row.times is not None for row in found or ()] == [True] * 40 + [False] * 260
+    assert sum(asked) == 300
+    assert min(asked) >= LEAST_TOGETHER
 
 
 def test_a_folder_is_not_listed_for_each_photo_that_is_missing(

@@ -87,7 +87,7 @@ class _Bucket:
     def _respond(self, method: str, target: str) -> bytes:
         parts = urlsplit(target)
         key = unquote(parts.path).lstrip("/").partition("/")[2]
-        path = self._folder / key
+        path = self._folder / (self._keys[0] if key and self._size else key)
         if not key:
             return _response(self._page(parse_qs(parts.query)), tag="list")
         if not path.is_file():

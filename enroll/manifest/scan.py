@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from zlib import crc32
 
@@ -369,8 +370,9 @@ class Scan:
             self._pool = self._pool or Threads(self._concurrency)
         except ShortageError:  # no thread is available, so they are looked up here
             return iter([self._store.stat(paths)])
-        share = max(-(-len(paths) // self._concurrency), LEAST_TOGETHER)
-        parts = [paths[i : i + share] for i in range(0, len(paths), share)]
+        whole, count = len(paths), max(min(self._concurrency, len(paths) // LEAST_TOGETHER), 1)
+        ends = [whole * number // count for number in range(count + 1)]
+        parts = [paths[at:end] for at, end in pairwise(ends)]
         return self._pool.map(self._store.stat, parts)
 
 
