@@ -139,8 +139,11 @@ class SqlManifestDiff:
             s.photo.c.mtime_ns == s.manifest_row.c.mtime_ns,
             s.photo.c.ctime_ns == s.manifest_row.c.ctime_ns,
         )
+        # A subquery looks photos up by their paths. Of a join, PostgreSQL may begin with the photos
+        # and read the whole manifest for each.
+        known = select(s.photo.c.sha256).where(same).scalar_subquery()
         if not reread:
-            self._do(update(s.manifest_row).values(sha256=s.photo.c.sha256).where(same))
+            self._do(update(s.manifest_row).values(sha256=known))
 
     def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
         user_id, path = s.manifest_row.c.user_id, s.manifest_row.c.path
