@@ -52,7 +52,7 @@ FAULTS ?= 500
 identity: $(VENV)/.dev
 	$(BIN)/python benchmarks/identity.py --people $(PEOPLE) --faults $(FAULTS)
 
-# What enroll costs and how fast it is, beside what a user would pick instead: under ten minutes.
+# What enroll costs and how fast it is, beside what a user would pick instead: a quarter of an hour.
 # make bench SIZE=full takes two hours or so, and 8 GB in bench-results.
 SIZE ?= quick
 bench: $(VENV)/.dev
