@@ -324,6 +324,15 @@ def another_run(shown: str) -> str:
 
 def failure(shown: str, error: BaseException | None) -> LocalError:
     """What to raise where the server does not do what it is asked."""
+    if getattr(error, "sqlstate", None) in (
+        "42P01",
+        "42501",
+    ):  # no such table, or not for this role
+        return LocalError(
+            f"The ledger {shown} cannot be used: {first_line(error)}. Its tables were removed, or "
+            "this role may not use them. Grant it what it needs, or restore the ledger from a "
+            "backup, then run the same command again."
+        )
     return LocalError(
         f"The ledger {shown} cannot be used: {first_line(error)}. Nothing that it recorded is "
         "lost; see to the server or the connection to it, then run the same command again."
