@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from typing import Any
 
 from forked import Forked
 from links import Link
-from object_servers import free_port, wait_for
+from object_servers import wait_for
 
 QUICK = {
     "distributed.comm.timeouts.connect": "3s",
@@ -50,7 +52,7 @@ class Site:
         self._environ = dict(environ or {})
         self._flaw = flaw
         self._keep = keep
-        self._port = free_port()
+        self._port = _port()
         self.driver = Link(self._port, keep=keep)
         self.links: list[tuple[Link, Link]] = []
         self.workers: list[subprocess.Popen[str]] = []
@@ -83,7 +85,7 @@ class Site:
 
     def add_worker(self, place: int | None = None, *, flaw: str = "") -> None:
         """One more worker, or one in the place of another that was killed."""
-        port = free_port()
+        port = _port()
         up, down = Link(self._port, keep=self._keep), Link(port, keep=self._keep)
         given = {
             "port": port,
@@ -116,6 +118,15 @@ class Site:
                 stdout=said,
                 stderr=said,
             )
+
+
+def _port() -> int:
+    """A port that is free, and that no system gives to a connection meanwhile."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            port = random.randrange(10_000, 32_000)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def end(process: subprocess.Popen[str]) -> None:

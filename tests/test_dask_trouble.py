@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +58,7 @@ EXPIRED = 5.0
 POINTS = 20
 """Moments of each kind of trouble."""
 
-AT_ONCE = 4
+AT_ONCE = 5
 
 
 @dataclass
@@ -204,7 +205,7 @@ def strike(trouble: Trouble, folder: Path, seed: int) -> tuple[int, list[str]]:
 @pytest.mark.thorough
 @pytest.mark.parametrize("trouble", [kill_workers, stop_workers, kill_command, kill_scheduler])
 def test_nobody_is_added_twice_or_lost_wherever_trouble_strikes(
-    trouble: Trouble, tmp_path: Path, record_property: Callable[[str, object], None]
+    trouble: Trouble, tmp_path: Path
 ) -> None:
     struck, found, seed = 0, list[str](), 0
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -214,7 +215,7 @@ def test_nobody_is_added_twice_or_lost_wherever_trouble_strikes(
             for times, problems in threads.map(partial(strike, trouble, tmp_path), seeds):
                 struck += times
                 found += problems
-    record_property("struck", struck)
+    sys.stdout.write(f"{trouble.__name__}: {struck} times in {seed} archives\n")
     assert found == []
     assert struck >= POINTS
 
