@@ -123,7 +123,7 @@ def strike(trouble: Trouble, folder: Path, seed: int) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize(
     ("trouble", "archives"),
-    [(kill_workers, 5), (stop_workers, 10), (kill_command, 5), (kill_scheduler, 10)],
+    [(kill_workers, 6), (stop_workers, 10), (kill_command, 5), (kill_scheduler, 10)],
 )
 def test_nobody_is_added_twice_or_lost_wherever_trouble_strikes(
     trouble: Trouble, archives: int, tmp_path: Path

@@ -314,7 +314,7 @@ class Known:
     """A cluster as far as `Workers` asks for it: when the scheduler heard from which worker."""
 
     workers = None
-    closed = False
+    over = ""
 
     def __init__(self) -> None:
         self.heard = {"tls://a:1": 1.0, "tls://b:1": 1.0}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import select
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dask.config
@@ -20,6 +22,7 @@ from distributed import Client
 from distributed.security import Security
 
 from enroll import threads
+from enroll.credentials import SECRET_VARIABLES
 from enroll.engine.address import Local, Scheduler, parse_scheduler
 from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.photos.bounds import MACHINE_SHARE
@@ -35,8 +38,15 @@ CONNECT_SECONDS = 15.0
 ANSWER_SECONDS = 30.0
 """The longest that anything asked of it can take, which has shorter bounds of its own."""
 
+START_SECONDS = 60.0
+"""How long a scheduler on this machine may take to start."""
+
 RESTARTS = 5
-"""How often a worker process on this machine is started again after it was lost."""
+"""How often a worker process on this machine is started again after it was lost, until any of them
+has read a photo."""
+
+
+SCHEDULER_LOST = "The Dask scheduler does not answer any more."
 
 
 class Cluster:
@@ -64,10 +74,14 @@ class Cluster:
         return self.client.scheduler_comm
 
     @property
-    def closed(self) -> bool:
-        """Whether there is none, and will be none."""
+    def over(self) -> str:
+        """Why nothing can be done with it any more; empty while something can."""
         ended = self._scheduler is not None and self._scheduler.poll() is not None
-        return ended or bool(self.client.status == "closed")
+        if ended or self.client.status == "closed":
+            return SCHEDULER_LOST
+        if self.workers is not None and self.workers.given_up:
+            return "The worker processes on this machine have ended again and again."
+        return ""
 
     def ask(self, question: Coroutine[Any, Any, T]) -> T:
         """What the client answers; it is asked in its own event loop. Raises TimeoutError."""
@@ -110,12 +124,21 @@ def open_cluster(text: str) -> Iterator[Cluster]:
 def _configured(address: Scheduler) -> Security:
     """The certificates of Dask's own configuration."""
     security = Security()
-    if address.tls and not security.tls_ca_file:
+    if not address.tls:
+        return security
+    tls = security.get_tls_config_for_role("client")
+    if not (tls["ca_file"] and tls["cert"]):
         raise UsageError(
             f"{address.text} needs certificates: set distributed.comm.tls.ca-file, and "
             "distributed.comm.tls.client.cert and .key, in Dask's configuration or as "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE and so on."
         )
+    for file in filter(None, (tls["ca_file"], tls["cert"], tls["key"])):
+        if "\n" not in file and not Path(file).is_file():  # else it is the certificate itself
+            raise UsageError(
+                f"There is no file {file}, which distributed.comm.tls in Dask's configuration "
+                "names. Correct that."
+            )
     return security
 
 
@@ -127,6 +150,12 @@ def _client(address: Scheduler, security: Security) -> Iterator[Client]:
     try:  # on a thread, as Dask waits for ever for a program that accepts and says nothing
         client = Threads(1).submit(connecting).result(CONNECT_SECONDS + 5)
     except (OSError, TypeError, ValueError) as error:
+        if "TLS" in str(error) or "SSL" in str(error):
+            raise LocalError(
+                f"The Dask scheduler at {address.text} and this command do not accept each "
+                "other's certificates. Check distributed.comm.tls in Dask's configuration: both "
+                f"have to be signed by the same authority ({_in_words(error)})."
+            ) from error
         raise LocalError(
             f"No Dask scheduler answers at {address.text} ({_in_words(error)}). Start it, or "
             "correct --scheduler."
@@ -160,7 +189,7 @@ def _local(count: int) -> Iterator[Cluster]:
 def _address_of(scheduler: subprocess.Popen[bytes]) -> str:
     """Where a scheduler listens that was just started. Raises LocalError if it does not."""
     assert scheduler.stdout is not None  # noqa: S101  # by PIPE
-    ready, _, _ = select.select([scheduler.stdout], [], [], ANSWER_SECONDS)
+    ready, _, _ = select.select([scheduler.stdout], [], [], START_SECONDS)
     address = scheduler.stdout.readline().decode().strip() if ready else ""
     if not address:
         raise LocalError("Dask's scheduler could not be started here.")
@@ -188,7 +217,7 @@ class LocalWorkers:
         return max(whole // len(self.processes), least_memory(max_pixels))
 
     def tend(self) -> None:
-        """Start those again that have ended, a few times."""
+        """Start those again that have ended, a few times in a row."""
         for place, process in enumerate(self.processes):
             if process.poll() is not None and self._given and self._restarts > 0:
                 self._restarts -= 1
@@ -196,6 +225,15 @@ class LocalWorkers:
                 with suppress(ShortageError):
                     self.processes[place] = _start("local_worker")
                     _tell(self.processes[place], *self._given, role="worker")
+
+    def proven(self) -> None:
+        """One of them has read a photo: another may kill some more of them."""
+        self._restarts = RESTARTS * len(self.processes)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether all have ended, and none is started again."""
+        return not self._restarts and all(one.poll() is not None for one in self.processes)
 
     def close(self) -> None:
         """End them all; nothing waits for a call under way."""
@@ -211,6 +249,7 @@ def _start(module: str, *, stdout: int = subprocess.DEVNULL) -> subprocess.Popen
             [sys.executable, "-m", f"enroll.engine.{module}"],
             stdin=subprocess.PIPE,
             stdout=stdout,
+            env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
             start_new_session=True,  # Ctrl-C is for us: calls in flight end
         )
     except OSError as error:
@@ -259,4 +298,6 @@ def _quiet() -> None:
 
 
 def _in_words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "something else does, or it hangs"
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -24,13 +24,13 @@ from functools import partial
 
 from enroll import clock
 from enroll.engine import HeldPhoto, Read
+from enroll.engine.cluster import SCHEDULER_LOST
 from enroll.engine.orders import Calling, Member, Outcome, PhotoThere, Post, too_late
 from enroll.engine.readings import Readings
 from enroll.engine.station import TOGETHER_SECONDS, Refusal, station_name
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.engine.workers import (
     LOST_SECONDS,
-    SCHEDULER_LOST,
     SILENT_SECONDS,
     STUCK_SECONDS,
     Workers,
@@ -234,6 +234,8 @@ class DaskEngine:
 
     def _has_read(self, instance: str, number: int, read: Read) -> None:
         member = self._members.get(instance)
+        if self._cluster.workers is not None:
+            self._cluster.workers.proven()
         if member is not None:
             member.held += sum(one.size for one in read[0] if isinstance(one, HeldPhoto))
         if not self._readings.has_read(number, instance, read) and member is not None:
@@ -317,7 +319,9 @@ class DaskEngine:
                 self._readings.not_taken(number, suspect=status == "lost")
 
     def _why_over(self, now: float) -> str:
-        if self._cluster.closed or now - self._looked_at > LOST_SECONDS:
+        if over := self._cluster.over:
+            return over
+        if now - self._looked_at > LOST_SECONDS:
             return SCHEDULER_LOST
         if now - self._worked_at > LOST_SECONDS:
             return self._workers.none_can_work()

@@ -47,7 +47,7 @@ QUIET_SECONDS = 5.0
 MOST_SHOWN = 3
 """Addresses that a message names for one reason."""
 
-SCHEDULER_LOST = "The Dask scheduler does not answer any more."
+_NOTHING_DONE = "Nothing was sent or recorded. Correct that, then run the same command."
 
 _LOGGER = logging.getLogger("enroll")
 
@@ -98,14 +98,11 @@ class Workers:
             if self.members:
                 return
             waited = clock.monotonic() - began
-            if self.cluster.closed:
-                raise LocalError(f"{SCHEDULER_LOST} Start it, then run the same command.")
+            if why := self.cluster.over:
+                raise LocalError(f"{why} {_NOTHING_DONE}")
             all_refused = bool(known) and known <= self._refused.keys()
             if waited > (REFUSED_SECONDS if all_refused else LOST_SECONDS):
-                raise LocalError(
-                    f"{self.none_can_work()} Nothing was sent or recorded. Correct that, then run "
-                    "the same command."
-                )
+                raise LocalError(f"{self.none_can_work()} {_NOTHING_DONE}")
             if waited > QUIET_SECONDS and not told:
                 told = True
                 _LOGGER.warning(
@@ -126,7 +123,7 @@ class Workers:
                 because.setdefault(member.fault, []).append(member.address)
         reasons = "; ".join(f"{_some(addresses)}: {why}" for why, addresses in because.items())
         if not reasons:
-            return "The Dask scheduler has no worker."
+            return "The Dask scheduler has no worker for this run."
         return f"No Dask worker can work for this run ({reasons})."
 
     # Members
