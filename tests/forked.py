@@ -169,7 +169,9 @@ class Forked(subprocess.Popen[str]):
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         """Instead of waitpid(2), as whoever forked the command is its parent."""
-        if wait_flags & os.WNOHANG and not select.select([self._ended], [], [], 0)[0]:
+        ended = select.poll()  # not `select`, which takes no number above 1,023
+        ended.register(self._ended, select.POLLIN)
+        if wait_flags & os.WNOHANG and not ended.poll(0):
             return 0, 0
         status = _number(self._ended)
         os.close(self._ended)

@@ -189,7 +189,9 @@ def _local(count: int) -> Iterator[Cluster]:
 def _address_of(scheduler: subprocess.Popen[bytes]) -> str:
     """Where a scheduler listens that was just started. Raises LocalError if it does not."""
     assert scheduler.stdout is not None  # noqa: S101  # by PIPE
-    ready, _, _ = select.select([scheduler.stdout], [], [], START_SECONDS)
+    started = select.poll()  # not `select`, which takes no file's number above 1,023
+    started.register(scheduler.stdout, select.POLLIN)
+    ready = started.poll(START_SECONDS * 1000)
     address = scheduler.stdout.readline().decode().strip() if ready else ""
     if not address:
         raise LocalError("Dask's scheduler could not be started here.")
