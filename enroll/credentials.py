@@ -31,6 +31,11 @@ def credentials_are_fixed(path: Path | None, environ: Mapping[str, str]) -> bool
     return path is None and any(environ.get(name) for name in SECRET_VARIABLES)
 
 
+def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for another program: all but key and secret."""
+    return {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}
+
+
 def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The file or folder to read: the one given, systemd's, or the default, if any.
 

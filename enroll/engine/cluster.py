@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import select
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from distributed import Client
 from distributed.security import Security
 
 from enroll import threads
-from enroll.credentials import SECRET_VARIABLES
+from enroll.credentials import without_secrets
 from enroll.engine.address import Local, Scheduler, parse_scheduler
 from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.photos.bounds import MACHINE_SHARE
@@ -251,7 +250,7 @@ def _start(module: str, *, stdout: int = subprocess.DEVNULL) -> subprocess.Popen
             [sys.executable, "-m", f"enroll.engine.{module}"],
             stdin=subprocess.PIPE,
             stdout=stdout,
-            env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES},
+            env=without_secrets(),
             start_new_session=True,  # Ctrl-C is for us: calls in flight end
         )
     except OSError as error:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 
 from enroll import __version__, clock
-from enroll.credentials import SECRET_VARIABLES
+from enroll.credentials import without_secrets
 from enroll.errors import ExitCode, UsageError
 from enroll.text.logs import log
 
@@ -76,8 +76,7 @@ class Notifications:
             what = str(int(exit_code)) if exit_code else ""
             pinging = _in_background(partial(_ping, self.ping, what))
         if self.after is not None:
-            given = self.environment.items()
-            safe = {name: value for name, value in given if name not in SECRET_VARIABLES}
+            safe = without_secrets(self.environment)
             _run(shlex.split(self.after), figures, environment=safe)
         if pinging is not None:
             pinging.join(max(until - clock.monotonic(), 0.0))
