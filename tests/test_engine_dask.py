@@ -36,11 +36,13 @@ from enroll.threads import Threads
 pytest.importorskip("distributed")
 
 from distributed import Client, LocalCluster
+from distributed.security import Security
 
+from enroll.engine import cluster as cluster_module
 from enroll.engine import dask as dask_module
 from enroll.engine import station as station_module
 from enroll.engine import workers as workers_module
-from enroll.engine.cluster import Cluster
+from enroll.engine.cluster import Cluster, LocalWorkers
 from enroll.engine.dask import DaskEngine
 from enroll.engine.station import Delivery, Introduction, Posting, deliver
 from enroll.engine.workers import Workers, mustered
@@ -380,6 +382,34 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setattr("enroll.engine.address.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'enroll\[dask\]'"):
         check_dask("local")
+
+
+def test_local_workers_have_no_secret_and_are_started_again_until_none_of_them_has_read_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ENROLL_API_SECRET", SECRET)
+    monkeypatch.setattr(cluster_module, "RESTARTS", 2)
+    workers = LocalWorkers(1)
+    try:
+        environ = Path(f"/proc/{workers.processes[0].pid}/environ")
+        if environ.exists():
+            wait_until(lambda: b"PATH=" in environ.read_bytes())  # it is that program by now
+            assert SECRET.encode() not in environ.read_bytes()
+        workers.begin("tls://127.0.0.1:9", Security.temporary())
+
+        def killed(times: int) -> bool:
+            for _ in range(times):
+                workers.processes[0].kill()
+                workers.processes[0].wait()
+                workers.tend()
+            return workers.given_up
+
+        assert not killed(2)
+        workers.proven()
+        assert not killed(2)
+        assert killed(1)
+    finally:
+        workers.close()
 
 
 def local_workers(process: int) -> list[int]:
