@@ -33,6 +33,7 @@ REFUSED = {
     "postgresql://db/staff?schema=pg_own": "must end with the schema",
     'postgresql://db/staff?schema=a"b': "must end with the schema",
     "postgresql://db/staff?schema=staff&options=-c%20x": "has options",
+    "postgresql://db/staff?schema=staff&schema=other": "has a parameter twice",
 }
 
 

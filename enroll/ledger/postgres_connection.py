@@ -81,12 +81,15 @@ class Server:
     def of(cls, text: str) -> Server:
         """Read an address. Raises UsageError."""
         parts = urlsplit(text)
-        given = dict(parse_qsl(parts.query, keep_blank_values=True))
+        parameters = parse_qsl(parts.query, keep_blank_values=True)
+        given = dict(parameters)
         if parts.password is not None or "password" in given or "sslpassword" in given:
             raise UsageError(
                 "--ledger must not hold a password, which others could see in the list of "
                 "processes. Put it into the file ~/.pgpass, or name another file with PGPASSFILE."
             )
+        if len(given) < len(parameters):
+            raise UsageError("--ledger has a parameter twice. Keep the one that is meant.")
         schema = given.pop("schema", "")
         if not _SCHEMA.fullmatch(schema):
             raise UsageError(
