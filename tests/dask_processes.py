@@ -24,7 +24,7 @@ from links import Link
 from object_servers import wait_for
 
 QUICK = {
-    "distributed.comm.timeouts.connect": "3s",
+    "distributed.comm.timeouts.connect": "10s",
     "distributed.comm.timeouts.tcp": "12s",
     "distributed.admin.tick.limit": "60s",
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import random
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -59,12 +60,15 @@ def test_a_photo_that_kills_its_workers_is_given_up_and_all_others_are_read(
     lost = []
 
     def renew(site: Site) -> None:
+        for place, worker in enumerate(site.workers):
+            if worker.poll() is not None:
+                lost.append(worker.returncode)
+                end(worker)
+                site.add_worker(place)
+
+    def keep_renewing(site: Site) -> None:
         while not over:
-            for place, worker in enumerate(site.workers):
-                if worker.poll() is not None:
-                    lost.append(place)
-                    end(worker)
-                    site.add_worker(place)
+            renew(site)
             time.sleep(0.02)
 
     with (
@@ -73,7 +77,7 @@ def test_a_photo_that_kills_its_workers_is_given_up_and_all_others_are_read(
         mustered(Cluster(client), posting) as workers,
     ):
         engine = DaskEngine(service, open_store(tmp_path), executors, workers)
-        renewing = threading.Thread(target=renew, args=[site])
+        renewing = threading.Thread(target=keep_renewing, args=[site])
         renewing.start()
         found = dict[Path, HeldPhoto | Unusable]()
         while left := [path for path in paths if path not in found]:
@@ -83,13 +87,14 @@ def test_a_photo_that_kills_its_workers_is_given_up_and_all_others_are_read(
                 found.update(zip(some, reading.result(LONGEST)[0], strict=False))
         over = True
         renewing.join()
+        renew(site)
         engine.close()
     deadly = found.pop(paths[5])
     assert isinstance(deadly, Unusable)
     assert (deadly.status, deadly.fault.code) == (Status.FAILED, "PHOTO_UNREADABLE")
     assert "3 workers were lost over it" in deadly.fault.message
     assert [path.name for path, one in found.items() if not isinstance(one, HeldPhoto)] == []
-    assert len(lost) == 3
+    assert lost == 3 * [-signal.SIGKILL]
 
 
 def test_workers_that_cannot_work_are_named_with_the_reason_before_anything_is_recorded(

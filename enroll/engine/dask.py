@@ -312,11 +312,11 @@ class DaskEngine:
                 for number in parcel.numbers:
                     self._readings.accepted(number)
                 continue
-            if status == "error":  # the station is not there, or no longer
-                self._give_up(parcel.member)
+            if status in ("error", "lost"):  # the station is not there, or its worker has died
+                self._give_up(parcel.member, suspect=status == "lost")
             self._workers.doubt(parcel.member.address)
             for number in parcel.numbers:
-                self._readings.not_taken(number, suspect=status == "lost")
+                self._readings.not_taken(number)
 
     def _why_over(self, now: float) -> str:
         if over := self._cluster.over:
@@ -366,15 +366,15 @@ class DaskEngine:
 
     def _avoid(self, member: Member) -> None:
         """Give nothing more to a worker that lives and takes no order, for a while."""
-        self._give_up(member)
+        self._give_up(member, suspect=False)
         why = f"it has taken no order for {SILENT_SECONDS:.0f} seconds"
         self._workers.refuse(member.address, why, seconds=STUCK_SECONDS)
 
-    def _give_up(self, member: Member) -> None:
-        """Do without a worker that is there, and no photo's fault."""
+    def _give_up(self, member: Member, *, suspect: bool) -> None:
+        """Do without a worker from now on; with `suspect`, a photo may be why."""
         if self._members.get(member.instance) is member:
             self._workers.lose(member)
-            self._lose(member, suspect=False)
+            self._lose(member, suspect=suspect)
 
     def _lose(self, member: Member, *, suspect: bool = True) -> None:
         """A worker is gone. What was not handed over to it goes elsewhere."""

@@ -116,11 +116,10 @@ class Readings:
         if (reading := self._given.get(number)) is not None:
             reading.accepted = True
 
-    def not_taken(self, number: int, *, suspect: bool) -> None:
-        """The worker has not, or the link to the scheduler was cut before it could say so, or it
-        was lost, which makes a suspect of the photo."""
+    def not_taken(self, number: int) -> None:
+        """The worker has not, or the link to the scheduler was cut before it could say so."""
         if (reading := self._given.get(number)) is not None:
-            self._read_elsewhere(reading, suspect=suspect)
+            self._read_elsewhere(reading, suspect=False)
 
     def look_for(self, introduction: Introduction) -> None:
         """Read elsewhere what a worker has accepted and does not read: its outcome was lost."""
