@@ -327,3 +327,30 @@ def test_a_run_that_is_not_there_and_a_library_without_a_name_are_wrong_usage(
     assert (none.code, "There is no run 99; the ledger's last is 1." in none.err) == (2, True)
     unnamed = command("run", "staff.csv", "--group-id", "")
     assert (unnamed.code, "--group-id is needed" in unnamed.err) == (2, True)
+
+
+def test_a_run_with_nothing_to_do_does_not_load_pandas(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    # Of its memory, a run with nothing to do would need two fifths for what reads a list.
+    archive.manifest(archive.portraits(1))
+    command.environ["PYTHONPROFILEIMPORTTIME"] = "1"
+    loaded = [
+        {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
+        for done in (command.run(*RUN), command.run(*RUN))
+        if done.code == 0
+    ]
+    assert ["pandas" in modules for modules in loaded] == [True, False]
+    assert all("enroll.commands.run" in modules for modules in loaded)
+
+
+def test_a_run_with_nothing_to_do_still_reads_the_paths_that_windows_wrote(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    [(user_id, user_data, image)] = archive.portraits(1)
+    archive.manifest([(user_id, user_data, rf"C:\Export\{image}")])
+    said = [command(*RUN), command(*RUN)]
+    assert [done.code for done in said] == [0, 0], said
+    assert all(r"Paths that begin with C:/Export/ are read" in done.err for done in said), said
+    assert "nothing to do" in said[1].out
+    assert box.count("add") == 1

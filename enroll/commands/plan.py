@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from enroll.addresses import is_url
 from enroll.commands.plan_duplicates import Duplicates
 from enroll.commands.plan_orphans import Orphans
@@ -358,6 +356,8 @@ class _Planner:
 
     def _shared(self) -> int:
         """Photos that are listed under more than one user_id."""
+        import pandas as pd  # noqa: PLC0415 - as in `Manifest.chunks`
+
         seen = pd.DataFrame({"likeness": self._likenesses, "person": self._people})
         people = seen.groupby("likeness")["person"].nunique()
         return int((people > 1).sum())

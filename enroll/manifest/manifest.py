@@ -16,11 +16,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from pandas.io.parsers import TextFileReader
 
 from enroll.addresses import is_url, parse_url
 from enroll.errors import ManifestError
@@ -62,11 +60,15 @@ from enroll.photos.zipped import ZipStore
 from enroll.text.tables import Rule, free_text, unescape, unescape_column
 from enroll.visible import as_seen, path_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from pandas.io.parsers import TextFileReader
+
 CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
 
 
-READER_VERSION = 6
+READER_VERSION = 7
 """Increased when files are read in another way, which makes results of `to_json` invalid."""
 
 
@@ -104,6 +106,9 @@ class Manifest:
     _lines: LineNumbers = field(repr=False, compare=False)
     _orphans: array[int] = field(repr=False, compare=False)
     _heavy: array[int] = field(repr=False, compare=False)
+    _telling: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    """Paths of the first rows that say where photos are: addresses, and those that Windows writes;
+    None before they were read."""
     found: RowPhotos | None = field(default=None, repr=False, compare=False)
     """Which photos the rows have, once they are `located`."""
 
@@ -139,14 +144,17 @@ class Manifest:
         if isinstance(store, EmbeddedPhotos):
             return replace(self, found=store)
         if self.photo is None:
-            images = [row.image for row in next(self.rows(ROWS_TRIED), [])]
+            images = self._telling
+            if images is None:
+                tried = [row.image for row in next(self.rows(ROWS_TRIED), [])]
+                images = tuple(one for one in tried if is_url(one) or "\\" in one)
             if (url := next(filter(is_url, images), "")) and not is_url(store.root):
                 scheme, bucket, _ = parse_url(url)
                 raise ManifestError(
                     f"{self.path} names photos in a bucket, such as {path_text(url)}, and photos "
                     f"are read from {store.root}. Name the bucket: --images {scheme}://{bucket}"
                 )
-            return replace(self, found=WindowsPaths(store, images))
+            return replace(self, found=WindowsPaths(store, images), _telling=images)
         if isinstance(self.found, PhotoFinder) and self.found.root == store.root:
             return self
         finder = PhotoFinder(self.photo, store)
@@ -259,6 +267,8 @@ class Manifest:
         cells that a short row lacks are "". ManifestError when the file has changed since it was
         opened.
         """
+        import pandas as pd  # noqa: PLC0415 - 70 MB, and where nothing has changed it is not needed
+
         own = set(self._read_columns)
         places = [i for i, name in enumerate(self.header) if name in own]
         names = pd.Index([self.header[i] for i in places], dtype=object)
@@ -293,6 +303,8 @@ class Manifest:
         images = photo_patterns(self.photo, [self._named(frame, one) for one in self.photo.names])
         if isinstance(self.found, PhotoFinder):
             images = self.found.find(images)
+        import pandas as pd  # noqa: PLC0415
+
         return frame.assign(
             **{self.image_column: pd.Series(images, index=frame.index, dtype=object)}
         )
@@ -375,6 +387,8 @@ class Manifest:
         return frame.loc[keep]
 
     def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd  # noqa: PLC0415
+
         rules = self.rules
         if not self.is_results:  # `enroll match` does not know the names of files that it finds
             rules.pop(self.columns.get(Role.IMAGE, ""), None)
@@ -401,7 +415,7 @@ _NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
 
 _JSON_FIELDS = (
     *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
-    *("columns", "is_results", "_notes", "rows_at_most", "_codec", "_header_record"),
+    *("columns", "is_results", "_notes", "rows_at_most", "_codec", "_header_record", "_telling"),
 )
 """The fields of a Manifest that go into JSON unchanged."""
 
@@ -420,6 +434,7 @@ def manifest_from_json(source: Source, text: str) -> Manifest:
             **known,
             "header": tuple(known["header"]),
             "_notes": tuple(known["_notes"]),
+            "_telling": None if known["_telling"] is None else tuple(known["_telling"]),
             "templates": templates,
             "photo": None if photo is None else Template(tuple(photo[0]), tuple(photo[1])),
             "path": source.path,
