@@ -272,3 +272,20 @@ def test_before_a_ledger_is_open_a_lost_session_is_not_replaced(name: Path) -> N
         with pytest.raises(LocalError):
             session.scalar("SELECT 1")
     session.close()
+
+
+def test_the_planner_knows_how_many_rows_a_sync_compares(name: Path) -> None:
+    """Without, a first sync of 100,000 rows took six minutes instead of ten seconds."""
+    numbers = range(200)
+    store = ledger_at(name)
+    with closing(store.hold()), closing(store.open(STAFF)) as ledger:
+        run = ledger.start_run(START)
+        ledger_rows.enroll(ledger, *numbers)
+        ledger.diff.add_rows([scanned(number) for number in numbers])
+        ledger.diff.match_photos(reread=False)
+        ledger.diff.compare(now=1, cutoff=0, withheld=ledger.block_list)
+        ledger.diff.accept(run)
+        ledger.commit()
+    tables = "face", "row", "photo", "manifest_row"
+    found = other_session(name, "SELECT relname, reltuples FROM pg_class WHERE reltuples = 200")
+    assert {table for table, _ in found} >= set(tables)

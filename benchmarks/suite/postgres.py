@@ -78,6 +78,12 @@ class PostgresServer:
                 raise RuntimeError((self.folder / "log").read_text(encoding="utf-8")[-2000:])
             time.sleep(0.01)
 
+    def vacuum(self) -> None:
+        """Clean up and analyze all tables, as the server does itself once it has found the time."""
+        server = "-h", str(self.folder), "-U", USER
+        command = [_path("vacuumdb"), *server, "--analyze", "postgres"]
+        subprocess.run(command, check=True, capture_output=True)
+
     def _is_ready(self) -> bool:
         """The last line says so, under a first one that names the process:
         https://www.postgresql.org/docs/current/storage-file-layout.html"""

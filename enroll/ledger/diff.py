@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     Select,
+    Table,
     and_,
     bindparam,
     delete,
@@ -142,8 +143,12 @@ class SqlManifestDiff:
         # A subquery looks photos up by their paths. Of a join, PostgreSQL may begin with the photos
         # and read the whole manifest for each.
         known = select(s.photo.c.sha256).where(same).scalar_subquery()
+        self._analyze(s.manifest_row)
         if not reread:
             self._do(update(s.manifest_row).values(sha256=known))
+
+    def _analyze(self, table: Table) -> None:
+        """Tell the planner about a table that has just been filled. SQLite's does without."""
 
     def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
         user_id, path = s.manifest_row.c.user_id, s.manifest_row.c.path
@@ -204,6 +209,7 @@ class SqlManifestDiff:
             self._do(delete(table))
         self._everybody = people is None
         _INSERT_COMPARED.execute(self._connection, [(one,) for one in people or ()])
+        self._analyze(s.compared_person)
         find_unmatched, find_unlisted = _FIND[self._everybody]
         for statement in (
             MATCH_FACES,

@@ -123,11 +123,16 @@ def _host_and_port(netloc: str) -> tuple[str, str]:
     return address.strip("[]"), ""
 
 
+_FOR_WHOLE_TABLES = "enable_hashjoin", "enable_mergejoin", "enable_seqscan"
+
+PLAN_FOR_SOME_ROWS, PLAN_FOR_WHOLE_TABLES = (
+    "; ".join(f"SET {name} = {value}" for name in _FOR_WHOLE_TABLES) for value in ("off", "on")
+)
+
 _SETTINGS = {
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "enable_seqscan": "off",
+    **dict.fromkeys(_FOR_WHOLE_TABLES, "off"),
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",  # it takes longer to start them than most statements
     "idle_in_transaction_session_timeout": "0",
     "statement_timeout": "0",
     "lock_timeout": "60000",

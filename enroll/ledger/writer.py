@@ -364,12 +364,20 @@ _POINTED_TO = (
     .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
     .exists()
 )
+_NOT_POINTED_TO = case((_POINTED_TO, False), else_=True).is_(True)
 # The enrolled faces without a row of people who have another one. Who has several is answered by an
-# index alone; nearly everybody has one.
-_SEVERAL = select(s.face.c.user_id).group_by(s.face.c.user_id).having(func.count() > 1)
+# index alone; nearly everybody has one. PostgreSQL expects the opposite, and would begin with all
+# faces and their rows.
+_SEVERAL = (
+    select(s.face.c.user_id)
+    .group_by(s.face.c.user_id)
+    .having(func.count() > 1)
+    .cte("several")
+    .prefix_with("MATERIALIZED", dialect="postgresql")
+)
 _SEVERAL_ENROLLED = (
     select(s.face.c.user_id)
-    .where(s.face.c.status == _ENROLLED, s.face.c.user_id.in_(_SEVERAL))
+    .where(s.face.c.status == _ENROLLED, s.face.c.user_id.in_(select(_SEVERAL.c.user_id)))
     .group_by(s.face.c.user_id)
     .having(func.count() > 1)
 )
@@ -383,7 +391,7 @@ _LEFT = (
     select(s.face)
     .where(
         s.face.c.status == _ENROLLED,
-        ~_POINTED_TO,
+        _NOT_POINTED_TO,
         s.face.c.user_id.in_(_SEVERAL_ENROLLED),
         s.face.c.user_id.not_in(_HOLDS_A_NEW_ONE),
     )
