@@ -91,7 +91,7 @@ def test_a_photo_that_kills_its_workers_is_given_up_and_all_others_are_read(
         engine.close()
     deadly = found.pop(paths[5])
     assert isinstance(deadly, Unusable)
-    assert (deadly.status, deadly.fault.code) == (Status.FAILED, "PHOTO_UNREADABLE")
+    assert (deadly.status, deadly.fault.code) == (Status.FAILED, "PHOTO_WORKERS_LOST")
     assert "3 workers were lost over it" in deadly.fault.message
     assert [path.name for path, one in found.items() if not isinstance(one, HeldPhoto)] == []
     assert lost == 3 * [-signal.SIGKILL]

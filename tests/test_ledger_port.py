@@ -857,6 +857,22 @@ def test_photos_that_are_enrolled_for_several_people_are_known(ledger: Ledger) -
     assert ledger.repeated_photos(most=0) == []
 
 
+def test_photos_are_known_by_the_code_that_their_rows_failed_with(ledger: Ledger) -> None:
+    def row(user_id: str, path: str, status: Status, code: str) -> RowRecord:
+        return RowRecord(user_id=user_id, path=path, user_data="", status=status, code=code)
+
+    rows = [
+        row("u1", "/p/1.jpg", Status.FAILED, "PHOTO_WORKERS_LOST"),
+        row("u2", "/p/1.jpg", Status.FAILED, "PHOTO_WORKERS_LOST"),
+        row("u3", "/p/3.jpg", Status.FAILED, "PHOTO_MISSING"),
+        row("u4", "/p/4.jpg", Status.PENDING, ""),
+    ]
+    ledger.record(Changes(rows=rows))
+    ledger.commit()
+    assert ledger.photos_failed_with("PHOTO_WORKERS_LOST") == ["/p/1.jpg"]
+    assert ledger.photos_failed_with("PHOTO_TOO_SLOW") == []
+
+
 # What searches with photos have found wrong
 
 

@@ -24,7 +24,7 @@ from enroll.manifest.embedded import EMBEDDED_ROOT
 from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned, in_parts, photo_root
 from enroll.manifest.suspects import Suspects
 from enroll.model import Credentials
-from enroll.photos import PhotoStore, marks
+from enroll.photos import PhotoCode, PhotoStore, marks
 from enroll.resources import Concurrency, share_out
 from enroll.runner.job import Trust, Work
 from enroll.runner.loop import Driver
@@ -204,7 +204,14 @@ class Run:
         from enroll.engine.dask import DaskEngine  # noqa: PLC0415  # an extra
 
         joining = None if core is None else core.join
-        return DaskEngine(service, store, self._executors, self._workers, joining=joining)
+        return DaskEngine(
+            service,
+            store,
+            self._executors,
+            self._workers,
+            suspects=self.ledger.photos_failed_with(PhotoCode.WORKERS_LOST),
+            joining=joining,
+        )
 
     def photos_gone(self) -> EnrollError | None:
         """Why the run that has been driven is not done: the photos' share is gone."""

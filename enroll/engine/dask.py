@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -60,10 +60,11 @@ class DaskEngine:
         executors: Executors,
         workers: Workers,
         *,
+        suspects: Iterable[str] = (),
         joining: Callable[[], object] | None = None,
     ) -> None:
-        """`workers` are mustered already. The threads that pass the interpreter to the run's,
-        Dask's among them, call `joining`."""
+        """`workers` are mustered already; `suspects` are photos over which earlier runs lost some.
+        The threads that pass the interpreter to the run's, Dask's among them, call `joining`."""
         self._service = service
         self._own = ThreadEngine(service, store, executors)
         self._cluster = workers.cluster
@@ -74,7 +75,9 @@ class DaskEngine:
         self._photos: dict[int, PhotoThere] = {}
         self._calling: dict[int, Calling] = {}
         self._state = threading.Condition()
-        self._readings = Readings(workers, numbers=self._numbers, ordered=self._state)
+        self._readings = Readings(
+            workers, numbers=self._numbers, ordered=self._state, suspects=suspects
+        )
         self._closed = False
         self._looking = False
         self._look_at = self._looked_at = self._worked_at = clock.monotonic()

@@ -2,14 +2,14 @@
 
 A photo may kill whoever reads it. One that was being read when a worker was lost is a suspect: from
 then on a worker reads it alone, so that no other photo is taken for the cause, and after
-`TIMES_LOST` workers it is given up.
+`TIMES_LOST` workers it is given up. One that an earlier run gave up is given one more worker.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from enroll.engine import Read
 from enroll.engine.orders import Calling, Member, Outcome, Reading
@@ -34,15 +34,22 @@ class Readings:
     """Orders to read, each until something has come of it. Used under the engine's lock only."""
 
     def __init__(
-        self, workers: Workers, *, numbers: Iterator[int], ordered: threading.Condition
+        self,
+        workers: Workers,
+        *,
+        numbers: Iterator[int],
+        ordered: threading.Condition,
+        suspects: Iterable[str] = (),
     ) -> None:
-        """`ordered` learns of orders in the workers' queues."""
+        """`ordered` learns of orders in the workers' queues; over each of the `suspects` an earlier
+        run has lost workers."""
         self._workers = workers
         self._numbers = numbers
         self._ordered = ordered
         self._given: dict[int, Reading] = {}  # to workers
         self._waiting: list[Reading] = []  # for a worker
-        self._lost_over: Counter[str] = Counter()  # workers, by the path that they read
+        self._lost_over = Counter(dict.fromkeys(suspects, TIMES_LOST - 1))
+        """Workers, by the path that they read."""
         self._over: BaseException | None = None
 
     def __contains__(self, number: int) -> bool:
@@ -160,7 +167,7 @@ class Readings:
         else:
             self._order(reading)
             return
-        fault = Fault(code=PhotoCode.UNREADABLE, message=f"The photo could not be read: {why}.")
+        fault = Fault(code=PhotoCode.WORKERS_LOST, message=f"The photo could not be read: {why}.")
         reading.on_end(Outcome(read=([Unusable(status=Status.FAILED, fault=fault)], False)))
 
     def _end(self, reading: Reading, outcome: Outcome) -> None:

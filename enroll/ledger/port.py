@@ -431,6 +431,9 @@ class LedgerReader(Protocol):
     def repeated_photos(self, *, most: int) -> list[str]:
         """The SHA-256 (hex) of the first photos that are enrolled for several people."""
 
+    def photos_failed_with(self, code: str) -> list[str]:
+        """The paths of photos whose rows have failed with this code."""
+
     def significant_digits(self) -> Iterator[Sequence[str]]:
         """The user_ids that are numbers, without the zeros before them, of people with a face in
         the library; in parts."""

@@ -195,6 +195,11 @@ class SqlReader:
         )
         return [sha256.hex() for sha256 in self._connection.scalars(query)]
 
+    def photos_failed_with(self, code: str) -> list[str]:
+        row = s.row.c
+        failed = (row.face_id.is_(None), row.status == Status.FAILED.value, row.code == code)
+        return list(self._connection.scalars(select(row.path).where(*failed).distinct()))
+
     def significant_digits(self) -> Iterator[Sequence[str]]:
         for some in self._connection.scalars(_DIGITS):
             yield some.split(",")

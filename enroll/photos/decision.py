@@ -24,6 +24,8 @@ class PhotoCode(StrEnum):
     AMBIGUOUS = "PHOTO_AMBIGUOUS"
     """It is not certain which photo is meant."""
     UNREADABLE = "PHOTO_UNREADABLE"
+    WORKERS_LOST = "PHOTO_WORKERS_LOST"
+    """Workers of Dask were lost while they were reading it."""
     CHANGED = "PHOTO_CHANGED"
     """It changed while it was being read."""
     OUTSIDE = "PHOTO_OUTSIDE"

@@ -38,6 +38,8 @@ _REMEDIES = {
     "PHOTO_MISSING": "Check the path in the manifest, and --images.",
     "PHOTO_AMBIGUOUS": "Remove all but one of the photos, or make --photo more exact.",
     "PHOTO_UNREADABLE": "Check the file's permissions and disk, or the store's answer.",
+    "PHOTO_WORKERS_LOST": "Export the photo again as a plain JPEG, or give the workers more "
+    "memory; their logs say why they ended.",
     "PHOTO_CHANGED": "Run again when no program is writing the photo.",
     "PHOTO_OUTSIDE": "Correct the path, or name the folder of the photos with --images.",
     "PHOTO_SYMLINK": "Replace the link with the file itself.",
