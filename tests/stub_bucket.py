@@ -44,6 +44,8 @@ class StubBucket:
     requests: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     """Whose they were: the access key ids."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Those that begin with x-amz."""
     endpoint: str = ""
     released: threading.Event = field(default_factory=threading.Event)
     _keys: list[str] = field(default_factory=list)
@@ -122,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
         bucket.requests.append(f"{kind} {key}")
         signed = self.headers.get("Authorization", "").partition("Credential=")[2]
         bucket.keys.append(signed.partition("/")[0])
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        bucket.headers.append({name: sent[name] for name in sent if name.startswith("x-amz")})
         fault = bucket.fault(kind, key) or Fault()
         if fault.status != 200:
             self.say(error(fault.code), status=fault.status)

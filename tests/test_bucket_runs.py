@@ -147,6 +147,36 @@ def test_photos_that_may_not_be_read_are_not_missing_to_a_sync(
     assert len(archive.in_library()) == 7
 
 
+def test_a_name_that_keeps_photos_from_being_listed_is_said_and_keeps_no_row_from_its_photo(
+    archive: Archive, command: Command, bucket: StubBucket
+) -> None:
+    given, photos = (*archive.arguments[:-1], PHOTOS), dict(bucket.objects)
+    for name in ("0//a.jpg", "0/./a.jpg", "0/../a.jpg", "0/\x07.jpg"):  # each before the others
+        bucket.objects[f"photos/{name}"] = b"no picture"
+        bucket.requests.clear()
+        done = command(*given)
+        assert (done.code, len(archive.in_library())) == (0, 40), (name, done)
+        assert done.err.count("cannot be listed") == 1, (name, done)
+        assert (bucket.counts["HEAD"], bucket.counts["LIST"] < 6) == (40, True), name
+        listed = command("run", PHOTOS, "--id-from", "{user_id}", "--group-id", "staff")
+        assert (listed.code, "cannot be listed" in listed.err) == (2, True), (name, listed)
+    bucket.objects = photos
+    done = command(*given)
+    assert (done.code, "cannot be listed" in done.err) == (0, False), done
+    assert "nothing to do" in done.out
+
+
+def test_a_path_with_empty_and_dotted_parts_is_that_of_the_photo_without_them(
+    archive: Archive, command: Command, bucket: StubBucket
+) -> None:
+    rows = [(user_id, data, f"/photos//./x/../{image}") for user_id, data, image in archive.rows]
+    archive.manifest(rows)
+    bucket.requests.clear()
+    done = command(*archive.arguments[:-1], PHOTOS)
+    assert (done.code, len(archive.in_library())) == (0, 40), done
+    assert bucket.counts["HEAD"] == 0
+
+
 def test_kills_add_nobody_twice_and_lose_nobody(
     archive: Archive, command: Command, bucket: StubBucket
 ) -> None:

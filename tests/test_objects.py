@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import pickle
 from array import array
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import md5
 from itertools import count
 from pathlib import Path
 
@@ -453,6 +456,53 @@ def test_the_keys_of_a_session_are_read_again_where_a_tool_renews_them(
         file.write_text(content)
         known(store, "7.jpg")
     assert bucket.keys == ["AKIDNIGHT", "AKIDNEXT", "AKIDNEXT", "AKIDNIGHT"]
+
+
+PAYER = {"x-amz-request-payer": "requester"}
+OWN_KEY = b64encode(bytes(32)).decode()
+ENCRYPTION = "x-amz-server-side-encryption"
+
+
+@cases(
+    ("environ", "of_objects", "of_lists"),
+    [
+        ({"AWS_REQUEST_PAYER": "true"}, PAYER, PAYER),
+        (
+            {"AWS_SERVER_SIDE_ENCRYPTION": "sse-c", "AWS_SSE_CUSTOMER_KEY_BASE64": OWN_KEY},
+            {
+                f"{ENCRYPTION}-customer-algorithm": "AES256",
+                f"{ENCRYPTION}-customer-key": OWN_KEY,
+                f"{ENCRYPTION}-customer-key-md5": b64encode(md5(bytes(32)).digest()).decode(),
+            },
+            {},
+        ),
+        ({"AWS_SERVER_SIDE_ENCRYPTION": "aws:kms", "AWS_SSE_KMS_KEY_ID": "a-key"}, {}, {}),
+    ],
+)
+def test_who_pays_and_the_key_of_encrypted_objects_are_said_with_each_request(
+    bucket: StubBucket,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    of_objects: dict[str, str],
+    of_lists: dict[str, str],
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    bucket.requests.clear()
+    bucket.headers.clear()
+    store = open_store(ROOT)
+    store.check()
+    known(store, "7.jpg")
+    read()
+    wanted = {"LIST": of_lists, "HEAD": of_objects, "GET": of_objects}
+    assert {request.partition(" ")[0] for request in bucket.requests} == set(wanted)
+    for request, headers in zip(bucket.requests, bucket.headers, strict=True):
+        for name in ("x-amz-date", "x-amz-content-sha256"):
+            headers.pop(name, None)
+        assert headers == wanted[request.partition(" ")[0]], request
+    assert OWN_KEY not in repr(pickle.dumps(store))
+    for name in environ:
+        monkeypatch.delenv(name)
 
 
 @cases(

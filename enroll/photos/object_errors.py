@@ -132,7 +132,8 @@ _REMEDIES = {
     ),
     ("kms:", "KMS."): "Check that the credentials may decrypt with its key (kms:Decrypt).",
     ("Server Side Encryption",): (
-        "It is encrypted with a key that enroll does not have (SSE-C): store it in another way."
+        "It is encrypted with a key of its own (SSE-C). Set AWS_SERVER_SIDE_ENCRYPTION=sse-c, and "
+        "AWS_SSE_CUSTOMER_KEY_BASE64 to that key; one run has one key."
     ),
     _EXPIRED: "The credentials have expired: renew them, then run the same command.",
     ("RequestTimeTooSkewed",): "Set this machine's clock.",

@@ -11,6 +11,7 @@ and are in no path, message or pickle.
 
 from __future__ import annotations
 
+import logging
 import math
 import posixpath
 from array import array
@@ -60,6 +61,9 @@ million may be, and of how many folders that is kept."""
 _MOST_LOOKED_AT = 20_000
 """Objects in a folder, and in those below it, among which a name like that of a missing photo is
 looked for."""
+
+_INVALID_NAME = "a name with an empty part, a part of dots or a control character"
+_WITHOUT_IT = "Copy that object to another name and delete it, or name a prefix without it."
 
 
 class ObjectStore:
@@ -120,6 +124,13 @@ class ObjectStore:
             if not is_invalid_name(error):
                 raise self._unreachable(error) from error
             self._listing.give_up()
+            logging.getLogger("enroll").warning(
+                "%s",
+                f"The photos below {self.root} cannot be listed, because of {_INVALID_NAME}: "
+                f"{reason(error)}. Each photo is asked for by itself, a request (HEAD) for each "
+                f"row. {_WITHOUT_IT}",
+                extra={"event": "bucket_unlisted", "fields": {}},
+            )
             return dict.fromkeys(names)
 
     def _ask(self, name: str) -> Numbers:
@@ -159,9 +170,8 @@ class ObjectStore:
         except Exception as error:
             if is_invalid_name(error):
                 raise ManifestError(
-                    f"The photos below {self.root} cannot be listed, because a name has an empty "
-                    f"part, a part of dots or a control character: {reason(error)}. Copy that "
-                    "object to another name and delete it, or name a prefix without it."
+                    f"The photos below {self.root} cannot be listed, because of {_INVALID_NAME}: "
+                    f"{reason(error)}. {_WITHOUT_IT}"
                 ) from error
             raise self._unusable(error) from error
 
