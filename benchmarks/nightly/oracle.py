@@ -22,7 +22,7 @@ DAY = 86400.0
 TOLERANCE = 3600.0
 """Seconds by which a night may come too early, and still counts as the next."""
 
-_LEAST_REMOVALS, _LEAST_CHANGES = 10, 100
+_LEAST_REMOVALS, _LEAST_CHANGES, _LEAST_EMPTIED = 10, 100, 3
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,8 +116,12 @@ class Oracle:
         leavers = max(found.values(), default=0)
         if newly > most or leavers > most:
             return Verdict.REFUSED
-        added = len(asked.faces - self.faces)
-        most_changes = _most(bounds.changes, 10, people, _LEAST_CHANGES)
+        news = asked.faces - self.faces
+        added = len(news)
+        had_text = {(face.user_id, face.sha256) for face in self.faces if face.user_data}
+        emptied = sum((one.user_id, one.sha256) in had_text and not one.user_data for one in news)
+        column_gone = emptied >= _LEAST_EMPTIED and 2 * emptied >= people
+        most_changes = _most(bounds.changes, 10, people, 0 if column_gone else _LEAST_CHANGES)
         if not self.first and added > most_changes:
             return Verdict.REFUSED
         unsure = added + len(asked.bad - self.bad)
