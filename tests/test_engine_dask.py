@@ -7,7 +7,11 @@ import asyncio
 import base64
 import os
 import pickle
+import resource
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +39,7 @@ from enroll.threads import Threads
 
 pytest.importorskip("distributed")
 
+from dask import config as dask_config
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
@@ -42,7 +47,7 @@ from enroll.engine import cluster as cluster_module
 from enroll.engine import dask as dask_module
 from enroll.engine import station as station_module
 from enroll.engine import workers as workers_module
-from enroll.engine.cluster import Cluster, LocalWorkers
+from enroll.engine.cluster import Cluster, LocalWorkers, open_cluster
 from enroll.engine.dask import DaskEngine
 from enroll.engine.station import Delivery, Introduction, Posting, deliver
 from enroll.engine.workers import Workers, mustered
@@ -374,6 +379,101 @@ def test_addresses_that_would_show_photos_or_let_others_in_are_refused() -> None
     for text in wrong:
         with pytest.raises(UsageError):
             parse_scheduler(text)
+
+
+def test_a_scheduler_that_cannot_be_used_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 2)
+    names = {"ca-file": "/none/ca.pem", "client.cert": "/none/cert.pem"}
+    given = {f"distributed.comm.tls.{name}": file for name, file in names.items()}
+    with (
+        dask_config.set(given),
+        pytest.raises(UsageError, match=r"There is no file /none/ca\.pem"),
+        open_cluster("tls://127.0.0.1:9"),
+    ):
+        pass
+    with (
+        LocalCluster(
+            n_workers=0,
+            processes=False,
+            protocol="tls",
+            security=Security.temporary(),
+            dashboard_address="127.0.0.1:0",
+        ) as other,
+        pytest.raises(LocalError, match="do not accept each other's certificates"),
+        cluster_module._client(Scheduler(other.scheduler_address, tls=True), Security.temporary()),
+    ):
+        pass
+
+
+def test_what_accepts_a_connection_and_says_nothing_is_no_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(LocalError, match="something else does, or it hangs"):
+            cluster_module._client(Scheduler(address, tls=False), Security()).__enter__()
+
+
+def test_a_local_scheduler_is_heard_by_a_program_that_has_many_files_open() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    script = f"""
+import os, resource, subprocess, sys
+from enroll.engine.cluster import _address_of
+resource.setrlimit(resource.RLIMIT_NOFILE, ({min(most, 4096)}, {most}))
+files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+command = [sys.executable, "-c", "print('tls://127.0.0.1:1')"]
+with subprocess.Popen(command, stdout=subprocess.PIPE) as scheduler:
+    print(scheduler.stdout.fileno() > 1023, _address_of(scheduler))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=SECONDS
+    )
+    assert done.stdout == "True tls://127.0.0.1:1\n"
+
+
+def test_a_run_whose_local_workers_keep_ending_is_over(dask: LocalCluster) -> None:
+    with Client(dask, set_as_default=False) as client:
+        workers = LocalWorkers(1)
+        try:
+            cluster = Cluster(client, workers)
+            assert cluster.over == ""
+            workers.close()
+            wait_until(lambda: workers.given_up)
+            assert "ended again and again" in cluster.over
+        finally:
+            workers.close()
+
+
+def test_a_photo_that_has_to_be_read_again_does_not_wait_for_a_worker_that_is_not_full(
+    folder: Path, dask: LocalCluster
+) -> None:
+    with (
+        Server(answering(answer())) as server,
+        engine_of(service_of(server.port), folder, dask) as engine,
+    ):
+        for member in engine._members.values():
+            member.held = member.introduction.room
+        assert engine.readers == 0
+        assert read(engine, folder / "1.jpg").size > 0
+
+
+def test_what_a_bug_leaves_behind_comes_to_whoever_waits(
+    folder: Path, dask: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with (
+        Server(answering(answer())) as server,
+        engine_of(service_of(server.port), folder, dask) as engine,
+    ):
+        monkeypatch.setattr(engine._post, "pack", bug)
+        for _ in range(2):  # now, and of what is asked for later
+            with pytest.raises(RuntimeError, match="a bug"):
+                engine.read([str(folder / "1.jpg")], DEFAULT_PREPARATION).result(SECONDS)
 
 
 def test_without_the_extra_the_command_says_what_to_install(

@@ -321,6 +321,17 @@ def test_a_store_that_answers_nothing_is_told_from_photos_that_are_missing(
 # Whose keys are used
 
 
+def test_a_photo_of_a_bucket_that_was_just_there_and_is_gone_is_not_missing(
+    bucket: StubBucket,
+) -> None:
+    store = open_store(ROOT)
+    store.check()
+    bucket.fault = lambda kind, key: Fault(404, "NoSuchBucket")
+    found = read_photo(store.locate("7.jpg"), store)
+    assert isinstance(found, Unusable)
+    assert (code_of(found), found.share_gone) == ("PHOTO_UNREADABLE", True)
+
+
 def test_google_cloud_storage_is_read_like_s3(
     bucket: StubBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
