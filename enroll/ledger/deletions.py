@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     Connection,
@@ -57,6 +58,64 @@ def _replaced() -> tuple[Select[str, int, str], ...]:
     return _FACES.where(may_go), _COPIES.where(may_go), late, former, renewed
 
 
+@cache
+def _of_leavers() -> tuple[Select[str, int, str], ...]:
+    """What leavers have, absent since `cutoff` or longer."""
+    cutoff = bindparam("cutoff", type_=s.absence.c.since.type)
+    listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)
+    gone = select(s.absence.c.user_id).where(
+        s.absence.c.since <= cutoff,
+        ~exists(listed_again),
+        s.absence.c.user_id.not_in(looked_like_by_held()),
+    )
+    theirs = s.face.c.user_id.in_(gone)
+    # A copy that arrived after its face was removed, of a person who is to have no face.
+    wanted = select(literal(1)).where(s.manifest_row.c.user_id == s.face.c.user_id)
+    waits = select(literal(1)).where(
+        s.absence.c.user_id == s.face.c.user_id, s.absence.c.since > cutoff
+    )
+    late = _COPIES.where(s.face.c.status == Status.REMOVED.value, ~exists(wanted), ~exists(waits))
+    return _FACES.where(theirs), _COPIES.where(theirs), late, _FORMERS.where(theirs)
+
+
+@cache
+def _of_people() -> tuple[Select[str, int, str], ...]:
+    return tuple(some.where(_THEIRS) for some in (_FACES, _FORMERS, _COPIES))
+
+
+@cache
+def _of_a_run() -> Select[str, int, str]:
+    added = select(s.event.c.face_token).where(
+        s.event.c.run == bindparam("number"), s.event.c.kind.in_(TOKEN_EVENTS)
+    )
+    return _FACES.where(s.face.c.face_token.in_(added))
+
+
+@cache
+def _superseded() -> Select[str, int, str]:
+    return _FACES.where(s.face.c.status == Status.SUPERSEDED.value)
+
+
+@cache
+def _choosing(some: Select[str, int, str]) -> Executable:
+    """The statement that chooses these, of one of the selections above."""
+    new = upsert(s.chosen_face).from_select(s.chosen_face.c.keys(), some)
+    return new.on_conflict_do_nothing()
+
+
+_THEIRS = s.face.c.user_id.in_(among("people"))
+_COUNT_OPEN = select(func.count()).where(_THEIRS, s.face.c.status.in_(OPEN))
+_CHOOSE_NONE = delete(s.chosen_face)
+_COUNT_CHOSEN = select(func.count(), func.count(s.chosen_face.c.user_id.distinct())).select_from(
+    s.chosen_face
+)
+_INTENDED = (
+    select(s.deletion, s.face.c.user_id)
+    .join_from(s.deletion, s.face, s.face.c.face_id == s.deletion.c.face_id)
+    .order_by(s.deletion.c.face_token)
+)
+
+
 class SqlDeletions:
     """Reads and writes within the ledger's own transactions."""
 
@@ -65,56 +124,29 @@ class SqlDeletions:
 
     def choose_run(self, run: int) -> Chosen:
         """See `enroll.ledger.Deletions`; so for every method."""
-        added = select(s.event.c.face_token).where(
-            s.event.c.run == run, s.event.c.kind.in_(TOKEN_EVENTS)
-        )
-        return self._choose(_FACES.where(s.face.c.face_token.in_(added)), _COPIES_OF_CHOSEN)
+        return self._choose(_of_a_run(), _COPIES_OF_CHOSEN, number=run)
 
     def choose_superseded(self) -> Chosen:
-        superseded = _FACES.where(s.face.c.status == Status.SUPERSEDED.value)
-        return self._choose(superseded, _COPIES_OF_CHOSEN)
+        return self._choose(_superseded(), _COPIES_OF_CHOSEN)
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
         people = {"people": listed(user_ids)}
-        theirs = s.face.c.user_id.in_(among("people"))
-        found = self._choose(
-            *(some.where(theirs) for some in (_FACES, _FORMERS, _COPIES)), **people
-        )
-        opened = select(func.count()).where(theirs, s.face.c.status.in_(OPEN))
-        return replace(found, open=self._connection.scalar(opened, people) or 0)
+        found = self._choose(*_of_people(), **people)
+        return replace(found, open=self._connection.scalar(_COUNT_OPEN, people) or 0)
 
     def choose_replaced(self) -> Chosen:
         return self._choose(*_replaced())
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
-        listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)
-        gone = select(s.absence.c.user_id).where(
-            s.absence.c.since <= cutoff,
-            ~exists(listed_again),
-            s.absence.c.user_id.not_in(looked_like_by_held()),
-        )
-        theirs = s.face.c.user_id.in_(gone)
-        # A copy that arrived after its face was removed, of a person who is to have no face.
-        wanted = select(literal(1)).where(s.manifest_row.c.user_id == s.face.c.user_id)
-        waits = select(literal(1)).where(
-            s.absence.c.user_id == s.face.c.user_id, s.absence.c.since > cutoff
-        )
-        late = _COPIES.where(
-            s.face.c.status == Status.REMOVED.value, ~exists(wanted), ~exists(waits)
-        )
-        copies = _COPIES.where(theirs)
-        return self._choose(_FACES.where(theirs), copies, late, _FORMERS.where(theirs))
+        return self._choose(*_of_leavers(), cutoff=cutoff)
 
-    def _choose(self, *found: Select[str, int, str], **values: str) -> Chosen:
+    def _choose(self, *found: Select[str, int, str], **values: Any) -> Chosen:
         """Replace what was chosen by these, one after the other. One may be there already: a copy
         is another row's face."""
-        self._connection.execute(delete(s.chosen_face))
+        self._connection.execute(_CHOOSE_NONE)
         for some in found:
-            new = upsert(s.chosen_face).from_select(s.chosen_face.c.keys(), some)
-            self._connection.execute(new.on_conflict_do_nothing(), values)
-        people = func.count(s.chosen_face.c.user_id.distinct())
-        count = select(func.count(), people).select_from(s.chosen_face)
-        faces, persons = self._connection.execute(count).one()
+            self._connection.execute(_choosing(some), values)
+        faces, persons = self._connection.execute(_COUNT_CHOSEN).one()
         return Chosen(faces=faces, people=persons)
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
@@ -134,12 +166,7 @@ class SqlDeletions:
             self._connection.execute(_TAKE_OVER, {"tokens": tokens, "number": run})
 
     def intended(self) -> list[Target]:
-        query = (
-            select(s.deletion, s.face.c.user_id)
-            .join_from(s.deletion, s.face, s.face.c.face_id == s.deletion.c.face_id)
-            .order_by(s.deletion.c.face_token)
-        )
-        return [Target(**found._asdict()) for found in self._connection.execute(query)]
+        return [Target(**found._asdict()) for found in self._connection.execute(_INTENDED)]
 
     def intended_by_syncs(self) -> dict[str, int]:
         tokens = select(s.deletion.c.face_token).where(

@@ -7,6 +7,7 @@ keep, from sync to sync, who is absent from the manifest and which faces are to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -103,6 +104,58 @@ _FORGET_HELD = (
 )
 
 
+_COMPLETED_SYNC = (
+    select(s.run.c.run)
+    .where(
+        is_a_sync(),
+        s.run.c.exit_code.in_([ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT]),
+    )
+    .limit(1)
+)
+_COMPARED_PEOPLE = select(s.compared_scan.c.people)
+
+
+@cache
+def _counts(everybody: bool) -> dict[str, Select[Any]]:
+    """What counts each figure of `DiffCounts`, with the `cutoff` of the grace."""
+    w, gone = s.manifest_row.c, s.unlisted_person.c
+    changed = {
+        kind: select(func.count()).where(w.change == kind.value)
+        for kind in (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA)
+    }
+    people = select(func.count(s.face.c.user_id.distinct())).where(holds_a_token())
+    if not everybody:
+        people = people.where(is_compared())
+    past_grace = gone.since <= bindparam("cutoff")
+    awaited = gone.user_id.in_(looked_like_by_held())
+    overdue = and_(past_grace, not_(awaited))
+    of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
+    return {
+        "rows": select(func.sum(w.lines)),
+        "missing": select(func.sum(w.lines)).where(photo_is_missing()),
+        "listed": select(func.count(w.user_id.distinct())),
+        "people": people,
+        "joiners": changed[RowDiffKind.JOINER],
+        "joining": select(func.count(w.user_id.distinct())).where(
+            w.change == RowDiffKind.JOINER.value
+        ),
+        "photos": changed[RowDiffKind.PHOTO],
+        "user_data": changed[RowDiffKind.USER_DATA],
+        "accepted": select(func.count()).where(is_still_to_be_added()),
+        "emptied": changed[RowDiffKind.USER_DATA].where(w.user_data == ""),
+        "held_back": select(func.count()).where(is_held_back()),
+        "dropped": dropped(),
+        "superseded": select(func.count()).where(
+            s.unmatched_face.c.superseded, s.unmatched_face.c.fresh
+        ),
+        "newly_gone": select(func.count()).where(gone.fresh),
+        "waiting": select(func.count()).where(not_(overdue)),
+        "leaving": select(func.count()).where(overdue),
+        "awaited": select(func.count()).where(past_grace, awaited),
+        "together": select(func.max(of_one.subquery().c.people)),
+    }
+
+
 class SqlManifestDiff:
     """Reads and writes within the ledger's own transactions."""
 
@@ -114,13 +167,7 @@ class SqlManifestDiff:
     @property
     def has_completed(self) -> bool:
         """See `enroll.ledger.ManifestDiff`; so for every method."""
-        query = select(s.run.c.run).where(
-            is_a_sync(),
-            s.run.c.exit_code.in_(
-                [ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT],
-            ),
-        )
-        return self._connection.scalar(query.limit(1)) is not None
+        return self._connection.scalar(_COMPLETED_SYNC) is not None
 
     def people_to_compare(self, *, most: int) -> set[str] | None:
         return people_to_compare(self._connection, most=most)
@@ -237,47 +284,16 @@ class SqlManifestDiff:
             self._connection.execute(spared, found)
 
     def counts(self) -> DiffCounts:
-        w, gone = s.manifest_row.c, s.unlisted_person.c
-        changed = {
-            kind: select(func.count()).where(w.change == kind.value)
-            for kind in (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA)
+        cutoff = {"cutoff": self._cutoff}
+        found = {
+            name: self._number(query, cutoff) for name, query in _counts(self._everybody).items()
         }
-        people = select(func.count(s.face.c.user_id.distinct())).where(holds_a_token())
-        listed = select(func.count(w.user_id.distinct()))
         settled = 0
         if not self._everybody:
-            people = people.where(is_compared())
-            settled = self._number(select(s.compared_scan.c.people)) - self._number(listed)
-        past_grace, awaited = gone.since <= self._cutoff, gone.user_id.in_(looked_like_by_held())
-        overdue = and_(past_grace, not_(awaited))
-        of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
-        together = of_one.subquery()
-        joiners = select(func.count(w.user_id.distinct())).where(
-            w.change == RowDiffKind.JOINER.value
-        )
-        return DiffCounts(
-            first=not self.has_completed,
-            rows=self._number(select(func.sum(w.lines))),
-            missing=self._number(select(func.sum(w.lines)).where(photo_is_missing())),
-            listed=settled + self._number(listed),
-            people=settled + self._number(people),
-            joiners=self._number(changed[RowDiffKind.JOINER]),
-            joining=self._number(joiners),
-            photos=self._number(changed[RowDiffKind.PHOTO]),
-            user_data=self._number(changed[RowDiffKind.USER_DATA]),
-            accepted=self._number(select(func.count()).where(is_still_to_be_added())),
-            emptied=self._number(changed[RowDiffKind.USER_DATA].where(w.user_data == "")),
-            held_back=self._number(select(func.count()).where(is_held_back())),
-            dropped=self._number(dropped()),
-            superseded=self._number(
-                select(func.count()).where(s.unmatched_face.c.superseded, s.unmatched_face.c.fresh)
-            ),
-            newly_gone=self._number(select(func.count()).where(gone.fresh)),
-            waiting=self._number(select(func.count()).where(not_(overdue))),
-            leaving=self._number(select(func.count()).where(overdue)),
-            awaited=self._number(select(func.count()).where(past_grace, awaited)),
-            together=self._number(select(func.max(together.c.people))),
-        )
+            settled = self._number(_COMPARED_PEOPLE) - found["listed"]
+        found["listed"] += settled
+        found["people"] += settled
+        return DiffCounts(first=not self.has_completed, **found)
 
     def row_diffs(
         self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, photo_root: str
@@ -379,8 +395,8 @@ class SqlManifestDiff:
     def other_manifest(self, manifest: str) -> str:
         return other_manifest(self._connection, manifest=manifest)
 
-    def _number(self, query: Select[Any]) -> int:
-        return int(self._connection.scalar(query) or 0)
+    def _number(self, query: Select[Any], values: dict[str, Any] | None = None) -> int:
+        return int(self._connection.scalar(query, values) or 0)
 
     def _do(self, statement: Executable, values: dict[str, Any] | None = None) -> None:
         self._connection.execute(statement, values or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -83,13 +84,18 @@ class SqlFindings:
 
 def count_audits(connection: Connection) -> AuditCounts:
     """What audits have come to."""
-    current = select(s.finding.c.kind).select_from(_BOTH_FACES).where(*_IS_CURRENT).subquery()
-    kinds = connection.execute(select(current.c.kind, func.count()).group_by(current.c.kind))
-    marks = connection.scalar(select(func.count()).select_from(s.audited)) or 0
+    kinds = connection.execute(_count_kinds())
+    marks = connection.scalar(_MARKS) or 0
     of_others = connection.scalar(_MARKS_OF_OTHERS) or 0
     return AuditCounts(
         audited=marks - of_others, findings={FindingKind(kind): count for kind, count in kinds}
     )
+
+
+@cache
+def _count_kinds() -> Select[str, int]:
+    current = select(s.finding.c.kind).select_from(_BOTH_FACES).where(*_IS_CURRENT).subquery()
+    return select(current.c.kind, func.count()).group_by(current.c.kind)
 
 
 def current_findings(connection: Connection, photo_root: str) -> Iterator[Pair]:
@@ -119,6 +125,7 @@ def _pair(found: Row[Any], photo_root: str) -> Pair:
     )
 
 
+_MARKS = select(func.count()).select_from(s.audited)
 _FIRST = bindparam("first", type_=String)
 _SECOND = bindparam("second", type_=String)
 _NUMBER = bindparam("number", type_=Integer)

@@ -35,28 +35,29 @@ SHOWN_DIGITS = 16
 """How many hexadecimal digits of a hash are shown: enough to tell people apart."""
 
 
+_IS_BLOCKED = s.forgotten.c.lifted_at.is_(None)
+_BLOCKED = select(s.forgotten.c.digest).where(_IS_BLOCKED)
+_KEY = select(s.library.c.forget_key)
+_COUNT_BLOCKED = select(func.count(), func.count() - func.count(s.forgotten.c.wiped_at)).where(
+    _IS_BLOCKED
+)
+
+
 def read_block_list(connection: Connection) -> BlockList:
     """The people to withhold."""
     return BlockList(
         key=_key(connection),
-        digests=frozenset(
-            connection.scalars(
-                select(s.forgotten.c.digest).where(s.forgotten.c.lifted_at.is_(None))
-            )
-        ),
+        digests=frozenset(connection.scalars(_BLOCKED)),
     )
 
 
 def _key(connection: Connection) -> bytes:
-    return connection.scalar(select(s.library.c.forget_key)) or b""
+    return connection.scalar(_KEY) or b""
 
 
 def count_forgotten(connection: Connection) -> tuple[int, int]:
     """How many people are withheld, and how many of these are not completely forgotten yet."""
-    blocked = s.forgotten.c.lifted_at.is_(None)
-    found = connection.execute(
-        select(func.count(), func.count() - func.count(s.forgotten.c.wiped_at)).where(blocked)
-    ).one()
+    found = connection.execute(_COUNT_BLOCKED).one()
     return int(found[0]), int(found[1])
 
 

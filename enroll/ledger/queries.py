@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,8 @@ class SqlReader:
         )
 
     def runs(self, count: int = 10) -> list[RunRecord]:
-        query = select(s.run).order_by(s.run.c.run.desc()).limit(count)
-        return [_run_record(found) for found in self._connection.execute(query)]
+        found = self._connection.execute(newest_runs(count))
+        return [_run_record(one) for one in found]
 
     def _counts(self) -> dict[Status, int]:
         rest = (
@@ -374,6 +375,12 @@ def _named_as_columns(record: type) -> list[str]:
 
 _START = _named_as_columns(RunStart)
 _END = _named_as_columns(RunEnd)
+
+
+@cache
+def newest_runs(count: int) -> Select[Any]:
+    """The last runs, the newest first."""
+    return select(s.run).order_by(s.run.c.run.desc()).limit(count)
 
 
 def start_columns(start: RunStart) -> dict[str, Any]:

@@ -30,7 +30,13 @@ from enroll.ledger.deletions import SqlDeletions
 from enroll.ledger.diff import SqlManifestDiff
 from enroll.ledger.findings import SqlFindings
 from enroll.ledger.forget import SqlForgetting
-from enroll.ledger.queries import SqlReader, end_columns, offsets_of, start_columns
+from enroll.ledger.queries import (
+    SqlReader,
+    end_columns,
+    newest_runs,
+    offsets_of,
+    start_columns,
+)
 from enroll.ledger.queue import SqlDueRows, SqlScanCache
 from enroll.ledger.records import (
     INTERRUPTED,
@@ -45,6 +51,58 @@ from enroll.ledger.statements import HOLDERS_OF, among, face_record, listed, wri
 from enroll.model import OPEN, Event, EventKind, FaceRecord, SharedPhoto, Status
 
 _ENROLLED = Status.ENROLLED.value
+
+
+_LAST_FACE_ID = select(func.max(s.face.c.face_id))
+_LONGEST_TIMEOUT = select(func.max(s.run.c.timeout))
+_START = insert(s.run)
+_END = update(s.run).where(s.run.c.run == bindparam("number"))
+_NOTE = update(s.library)
+
+_IS_LEFT = s.face.c.status == Status.SENDING.value
+_RECORD_DOUBTS = insert(s.event).from_select(
+    ["at", "kind", "run", "face_id", "detail"],
+    select(
+        bindparam("when", type_=s.event.c.at.type),
+        literal(EventKind.IN_DOUBT.value),
+        bindparam("number", type_=s.event.c.run.type),
+        s.face.c.face_id,
+        literal(INTERRUPTED),
+    ).where(_IS_LEFT),
+)
+_EXPIRES, _EXPIRY_BOUND = s.face.c.expires, bindparam("bound", type_=s.face.c.expires.type)
+_DOUBT_WHAT_IS_LEFT = (
+    update(s.face)
+    .where(_IS_LEFT)
+    .values(
+        status=Status.IN_DOUBT.value,
+        code=INTERRUPTED,
+        message="The run ended while this call was in flight; the service may have the face.",
+        # What the intent says holds; the other is for one that says nothing.
+        expires=case((_EXPIRES > _EXPIRY_BOUND, _EXPIRES), else_=_EXPIRY_BOUND),
+    )
+)
+_BOUND = [
+    update(s.face).where(some, _EXPIRES > _EXPIRY_BOUND).values(expires=_EXPIRY_BOUND)
+    # Each condition as its index has it.
+    for some in (s.face.c.status != literal(_ENROLLED, literal_execute=True), s.face.c.recheck)
+]
+_OPEN_FACES = (
+    select(s.face)
+    .where(or_(s.face.c.status == Status.IN_DOUBT.value, s.face.c.recheck))
+    .order_by(s.face.c.face_id)
+)
+_A_KNOWN_FACE = (
+    select(s.face.c.face_id)
+    .where(
+        or_(
+            s.face.c.face_token.is_not(None),
+            s.face.c.status.in_([status.value for status in OPEN]),
+            s.face.c.recheck,
+        )
+    )
+    .limit(1)
+)
 
 
 class SqlLedger(SqlReader):
@@ -65,7 +123,7 @@ class SqlLedger(SqlReader):
         self._offsets = ClockOffsets()
         self._pace: dict[str, Any] | None = None
         self._library: dict[str, float] = {}  # found about the library, and not on the disk yet
-        self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
+        self._last_face_id: int = connection.scalar(_LAST_FACE_ID) or 0
         connection.commit()
 
     def _make_scratch(self) -> None:
@@ -112,28 +170,21 @@ class SqlLedger(SqlReader):
         return bool(self._unwritten or self._written)
 
     def start_run(self, start: RunStart, *, offsets: ClockOffsets | None = None) -> int:
-        number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
-        died = self._connection.execute(
-            select(s.run).order_by(s.run.c.run.desc()).limit(1)
-        ).one_or_none()
+        died = self._connection.execute(newest_runs(1)).one_or_none()
+        number: int = 1 if died is None else died.run + 1
         if offsets is None:
             offsets = ClockOffsets() if died is None else offsets_of(died)
-        self._connection.execute(
-            insert(s.run).values(
-                run=number,
-                alive_at=start.at,
-                least_clock_offset=offsets.least,
-                most_clock_offset=offsets.most,
-                **start_columns(start),
-            )
-        )
+        values = {
+            "run": number,
+            "alive_at": start.at,
+            "least_clock_offset": offsets.least,
+            "most_clock_offset": offsets.most,
+            **start_columns(start),
+        }
+        self._connection.execute(_START, values)
         if start.photo_root:
-            self._connection.execute(
-                update(s.library).values(
-                    photo_root=start.photo_root,
-                    photo_root_named=start.photo_root_named,
-                )
-            )
+            root = {"photo_root": start.photo_root, "photo_root_named": start.photo_root_named}
+            self._connection.execute(_NOTE, root)
         if died is not None:
             alive_at = died.alive_at / 1000 + offsets_of(died).most
             expires = expiry_after_death(alive_at, timeout=died.timeout)
@@ -147,47 +198,19 @@ class SqlLedger(SqlReader):
         return number
 
     def _doubt_what_a_dead_run_left(self, run: int, *, at: int, expires: float) -> None:
-        left = s.face.c.status == Status.SENDING.value
-        message = "The run ended while this call was in flight; the service may have the face."
-        self._connection.execute(
-            insert(s.event).from_select(
-                ["at", "kind", "run", "face_id", "detail"],
-                select(
-                    literal(at),
-                    literal(EventKind.IN_DOUBT.value),
-                    literal(run),
-                    s.face.c.face_id,
-                    literal(INTERRUPTED),
-                ).where(left),
-            )
-        )
-        self._connection.execute(
-            update(s.face)
-            .where(left)
-            .values(
-                status=Status.IN_DOUBT.value,
-                code=INTERRUPTED,
-                message=message,
-                # What the intent says holds; the other is for one that says nothing.
-                expires=case((s.face.c.expires > expires, s.face.c.expires), else_=expires),
-            )
-        )
+        self._connection.execute(_RECORD_DOUBTS, {"when": at, "number": run})
+        self._connection.execute(_DOUBT_WHAT_IS_LEFT, {"bound": expires})
 
     def _bound_expiries(self, *, at: int) -> None:
         """Cut to the bound what cannot be the expiry of a call that was made before `at`."""
-        timeout = self._connection.scalar(select(func.max(s.run.c.timeout)))
+        timeout = self._connection.scalar(_LONGEST_TIMEOUT)
         latest = latest_expiry(at / 1000, timeout=timeout or DEFAULT_TIMEOUT)
-        # Each condition as its index has it.
-        enrolled = literal(_ENROLLED, literal_execute=True)
-        for some in (s.face.c.status != enrolled, s.face.c.recheck):
-            self._connection.execute(
-                update(s.face).where(some, s.face.c.expires > latest).values(expires=latest)
-            )
+        for statement in _BOUND:
+            self._connection.execute(statement, {"bound": latest})
 
     def end_run(self, run: int, end: RunEnd) -> None:
         self.commit()
-        ended = update(s.run).where(s.run.c.run == run).values(**end_columns(end))
-        self._connection.execute(ended)
+        self._connection.execute(_END, {"number": run, **end_columns(end)})
         self._connection.commit()
 
     def new_face_id(self) -> int:
@@ -208,8 +231,7 @@ class SqlLedger(SqlReader):
         return {holder.face_token: holder.face_id for holder in found}
 
     def open_faces(self) -> list[FaceRecord]:
-        wanted = or_(s.face.c.status == Status.IN_DOUBT.value, s.face.c.recheck)
-        return self._faces_where(select(s.face).where(wanted).order_by(s.face.c.face_id))
+        return self._faces_where(_OPEN_FACES)
 
     def newest_enrolled(self, count: int) -> list[FaceRecord]:
         enrolled = s.face.c.status == _ENROLLED
@@ -226,11 +248,7 @@ class SqlLedger(SqlReader):
 
     def knows_a_face(self) -> bool:
         self._flush()
-        perhaps = s.face.c.status.in_([status.value for status in OPEN])
-        query = select(s.face.c.face_id).where(
-            or_(s.face.c.face_token.is_not(None), perhaps, s.face.c.recheck)
-        )
-        return self._connection.scalar(query.limit(1)) is not None
+        return self._connection.scalar(_A_KNOWN_FACE) is not None
 
     def token_count(self) -> int:
         copies = select(func.count()).select_from(s.surplus)
@@ -264,7 +282,7 @@ class SqlLedger(SqlReader):
                 }
                 self._sign(alive)
             if self._library:
-                self._connection.execute(update(s.library).values(**self._library))
+                self._connection.execute(_NOTE, self._library)
             self._connection.commit()
         self._library.clear()
         self._written.clear()
