@@ -26,7 +26,7 @@ def held(limit: Callable[[float], int], *, seconds: float = TEN_MINUTES, **more:
     return Simulation(AdaptiveLimiter(), Service(limit=limit, **more), seed=1).run(seconds)
 
 
-@pytest.mark.parametrize("limit", [4, 16, 64])
+@pytest.mark.parametrize("limit", [4, 16, pytest.param(64, marks=pytest.mark.thorough)])
 def test_a_limit_is_found_and_held(limit: int) -> None:
     outcome = held(lambda t: limit)
     assert outcome.throughput >= 97
@@ -210,8 +210,9 @@ def test_the_services_own_pause_closes_it_for_all_calls_but_for_five_minutes_at_
     assert limiter.opens_at(31.0) == 30.0 + LONGEST_RETRY_AFTER_SECONDS
 
 
-def test_where_refusals_cost_pauses_tries_are_rare() -> None:
-    patient = held(lambda t: 16, seconds=3600, retry_after=5.0)
+@pytest.mark.parametrize("seconds", [1200, pytest.param(3600, marks=pytest.mark.thorough)])
+def test_where_refusals_cost_pauses_tries_are_rare(seconds: int) -> None:
+    patient = held(lambda t: 16, seconds=seconds, retry_after=5.0)
     assert patient.throughput >= 92
 
 

@@ -17,7 +17,6 @@ from typing import Any
 from zipfile import ZipFile
 
 import click
-import kubernetes_validate
 import pods
 import pytest
 import yaml
@@ -53,6 +52,8 @@ OF_A_SERVICE = {
 
 def refusals(found: dict[str, Any]) -> str:
     """What the schema of Kubernetes has against an object; "" for nothing."""
+    import kubernetes_validate  # takes 0.2 s, of every worker that collects this
+
     try:
         kubernetes_validate.validate(found, "1.37", strict=True)
     except kubernetes_validate.ValidationError as error:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,18 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@cases("mode", ["RGB", "L"])
-@cases("kind", KINDS)
-@cases("preparation", [SMALLER, DEFAULT_PREPARATION])
+@pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.thorough)])
 def test_it_looks_the_same_with_and_without(
+    each: int, without: Callable[..., Prepared | Fault]
+) -> None:
+    """Each kind in all four ways, or in one or two of them."""
+    ways = list(product(KINDS, ["RGB", "L"], [SMALLER, DEFAULT_PREPARATION]))[::each]
+    assert {kind for kind, *_ in ways} == set(KINDS)
+    for way in ways:
+        looks_the_same(*way, without)
+
+
+def looks_the_same(
     kind: str, mode: str, preparation: Preparation, without: Callable[..., Prepared | Fault]
 ) -> None:
     content = saved(portrait(800, 600).convert(mode), quality=93, **KINDS[kind])
