@@ -77,8 +77,8 @@ def test_it_looks_the_same_with_and_without(
     """Each kind in all four ways, or in one or two of them."""
     ways = list(product(KINDS, ["RGB", "L"], [SMALLER, DEFAULT_PREPARATION]))[::each]
     assert {kind for kind, *_ in ways} == set(KINDS)
-    for way in ways:
-        looks_the_same(*way, without)
+    for kind, mode, preparation in ways:
+        looks_the_same(kind, mode, preparation, without)
 
 
 def looks_the_same(

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     Select,
+    String,
     Table,
     and_,
     bindparam,
@@ -116,6 +117,25 @@ _COMPARED_PEOPLE = select(s.compared_scan.c.people)
 
 
 @cache
+def _unread(most: int) -> Select[str, str]:
+    """The next files that have to be read, behind the `file` of a `person`."""
+    user_id, path = s.manifest_row.c.user_id, s.manifest_row.c.path
+    person, file = bindparam("person", type_=String), bindparam("file", type_=String)
+    return (
+        select(user_id, path)
+        .where(
+            user_id >= person,
+            or_(user_id > person, and_(user_id == person, path > file)),
+            s.manifest_row.c.size.is_not(None),
+            or_(s.manifest_row.c.sha256.is_(None), leads_nowhere()),
+            or_(has_a_face(user_id), has_an_open_face(user_id)),
+        )
+        .order_by(user_id, path)
+        .limit(most)
+    )
+
+
+@cache
 def _counts(everybody: bool) -> dict[str, Select[Any]]:
     """What counts each figure of `DiffCounts`, with the `cutoff` of the grace."""
     w, gone = s.manifest_row.c, s.unlisted_person.c
@@ -198,21 +218,9 @@ class SqlManifestDiff:
         """Tell the planner about a table that has just been filled. SQLite's does without."""
 
     def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
-        user_id, path = s.manifest_row.c.user_id, s.manifest_row.c.path
-        behind = or_(user_id > after[0], and_(user_id == after[0], path > after[1]))
-        query = (
-            select(user_id, path)
-            .where(
-                user_id >= after[0],
-                behind,
-                s.manifest_row.c.size.is_not(None),
-                or_(s.manifest_row.c.sha256.is_(None), leads_nowhere()),
-                or_(has_a_face(user_id), has_an_open_face(user_id)),
-            )
-            .order_by(user_id, path)
-            .limit(most)
-        )
-        return [UnreadFile(one.user_id, one.path) for one in self._connection.execute(query)]
+        values = {"person": after[0], "file": after[1]}
+        found = self._connection.execute(_unread(most), values)
+        return [UnreadFile(one.user_id, one.path) for one in found]
 
     def store_read(self, files: Iterable[ReadFile]) -> None:
         statement = (

@@ -52,6 +52,20 @@ from enroll.ledger.statements import HOLDERS_OF, ListsOf, among_numbers, face_re
 from enroll.model import RESULTS, Entry, Event, EventKind, FaceRecord, RawAnswer, SendAs, Status
 from enroll.visible import storable
 
+_IDENTITY = select(s.library.c.host, s.library.c.group_id, s.library.c.add_time)
+_PHOTO_ROOT_OF = (
+    select(s.run.c.photo_root, s.run.c.photo_root_named)
+    .where(s.run.c.manifest == bindparam("name"), s.run.c.photo_root != "")
+    .order_by(s.run.c.run.desc())
+    .limit(1)
+)
+_LAST_EXIT_CODE = (
+    select(s.run.c.exit_code)
+    .where(s.run.c.command == bindparam("name"))
+    .order_by(s.run.c.run.desc())
+    .limit(1)
+)
+
 
 class SqlReader:
     """What can be asked of a ledger. One connection, one thread at a time."""
@@ -64,9 +78,7 @@ class SqlReader:
         self._connection.engine.dispose()
 
     def identity(self) -> LibraryIdentity:
-        columns = s.library.c
-        query = select(columns.host, columns.group_id, columns.add_time)
-        return LibraryIdentity(**self._connection.execute(query).one()._asdict())
+        return LibraryIdentity(**self._connection.execute(_IDENTITY).one()._asdict())
 
     @property
     def photo_root(self) -> str:
@@ -78,14 +90,8 @@ class SqlReader:
         return self._connection.scalar(named) or ""
 
     def photo_root_of(self, manifest: str) -> tuple[str, bool] | None:
-        columns = s.run.c
-        query = (
-            select(columns.photo_root, columns.photo_root_named)
-            .where(columns.manifest == manifest, columns.photo_root != "")
-            .order_by(s.run.c.run.desc())
-            .limit(1)
-        )
-        found = self._connection.execute(query).one_or_none()
+        named = {"name": manifest}
+        found = self._connection.execute(_PHOTO_ROOT_OF, named).one_or_none()
         return None if found is None else (found.photo_root, found.photo_root_named)
 
     @property
@@ -236,13 +242,7 @@ class SqlReader:
         return self._connection.scalar(query) is not None
 
     def unfinished(self, command: str) -> bool:
-        query = (
-            select(s.run.c.exit_code)
-            .where(s.run.c.command == command)
-            .order_by(s.run.c.run.desc())
-            .limit(1)
-        )
-        last = self._connection.execute(query).one_or_none()
+        last = self._connection.execute(_LAST_EXIT_CODE, {"name": command}).one_or_none()
         return last is not None and last.exit_code not in (
             ExitCode.DONE,
             ExitCode.SOME_ROWS_FAILED,

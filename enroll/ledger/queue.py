@@ -39,9 +39,14 @@ from enroll.ledger.statements import (
     due_tuple,
     listed,
     queued_row,
+    replacing,
     scan_tuples,
 )
 from enroll.model import Candidate, Row, ScannedRow, Status
+
+_SAVE = replacing(s.scan_cache, ["only"])
+_SAVE_PART = replacing(s.scan_cache_part, ["number"])
+_SET_PART = update(s.scan_cache_part).where(s.scan_cache_part.c.number == bindparam("which"))
 
 
 class SqlScanCache:
@@ -71,18 +76,10 @@ class SqlScanCache:
             "digest": part.digest,
             "counts": None,
         }
-        self._connection.execute(
-            upsert(s.scan_cache_part)
-            .values(number=part.number, **values)
-            .on_conflict_do_update(index_elements=["number"], set_=values)
-        )
+        self._connection.execute(_SAVE_PART, {"number": part.number, **values})
 
     def reopen_part(self, number: int) -> None:
-        self._connection.execute(
-            update(s.scan_cache_part)
-            .where(s.scan_cache_part.c.number == number)
-            .values(digest=None, counts=None)
-        )
+        self._connection.execute(_SET_PART, {"which": number, "digest": None, "counts": None})
 
     def contents(self) -> Iterator[tuple[int, bytes]]:
         part = s.scan_cache_part.c
@@ -114,11 +111,8 @@ class SqlScanCache:
             self._connection.execute(note, [{"user_id": one} for one in changed])
 
     def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
-        self._connection.execute(
-            update(s.scan_cache_part)
-            .where(s.scan_cache_part.c.number == number)
-            .values(digest=digest, counts=counts.text())
-        )
+        found = {"which": number, "digest": digest, "counts": counts.text()}
+        self._connection.execute(_SET_PART, found)
 
     def save(self, record: CachedScan) -> None:
         path, size, mtime_ns = record.results or (None, None, None)
@@ -130,11 +124,7 @@ class SqlScanCache:
             "results_size": size,
             "results_mtime_ns": mtime_ns,
         }
-        self._connection.execute(
-            upsert(s.scan_cache)
-            .values(only=1, **values)
-            .on_conflict_do_update(index_elements=["only"], set_=values)
-        )
+        self._connection.execute(_SAVE, {"only": 1, **values})
 
     def drop(self) -> None:
         for table in (s.scan_cache, s.scan_cache_part, s.compared_scan, s.to_compare):

@@ -123,7 +123,7 @@ def listed(values: Iterable[str | int]) -> str:
     return json.dumps(list(values))
 
 
-def _upsert(table: Table, key: Sequence[str]) -> Insert:
+def replacing(table: Table, key: Sequence[str]) -> Insert:
     """INSERT that replaces every other column where the key is there already."""
     statement = upsert(table)
     return statement.on_conflict_do_update(
@@ -136,19 +136,19 @@ def _upsert(table: Table, key: Sequence[str]) -> Insert:
     )
 
 
-UPSERT_FACE = Bulk(_upsert(s.face, ["face_id"]))
-UPSERT_ROW = Bulk(_upsert(s.row, ["user_id", "path"]))
+UPSERT_FACE = Bulk(replacing(s.face, ["face_id"]))
+UPSERT_ROW = Bulk(replacing(s.row, ["user_id", "path"]))
 KEEP_RAW_ANSWER = Bulk(upsert(s.raw_answer).on_conflict_do_nothing())
 """The first answers of a code are kept, whatever comes later."""
 
-UPSERT_SURPLUS = Bulk(_upsert(s.surplus, ["face_token"]))
-UPSERT_PHOTO = Bulk(_upsert(s.photo, ["path"]))
+UPSERT_SURPLUS = Bulk(replacing(s.surplus, ["face_token"]))
+UPSERT_PHOTO = Bulk(replacing(s.photo, ["path"]))
 DELETE_SURPLUS = delete(s.surplus).where(s.surplus.c.face_token.in_(among("gone")))
 INSERT_EVENT = Bulk(
     insert(s.event).values({c.name: bindparam(c.name) for c in s.event.c if c.name != "event"})
 )
-UPSERT_AUDITED = Bulk(_upsert(s.audited, ["face_token"]))
-INSERT_FINDING = Bulk(_upsert(s.finding, ["face_id", "kind", "other_token"]))
+UPSERT_AUDITED = Bulk(replacing(s.audited, ["face_token"]))
+INSERT_FINDING = Bulk(replacing(s.finding, ["face_id", "kind", "other_token"]))
 DELETE_FINDINGS = delete(s.finding).where(s.finding.c.face_id.in_(among_numbers("faces")))
 HOLDERS_OF = union_all(
     *(

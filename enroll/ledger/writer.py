@@ -258,9 +258,9 @@ class SqlLedger(SqlReader):
     def enrolled_count(self) -> int:
         return self._count(select(func.count()).where(s.face.c.face_token.is_not(None)))
 
-    def _count(self, query: Select[int]) -> int:
+    def _count(self, query: Select[int], **values: int) -> int:
         self._flush()
-        return self._connection.scalar(query) or 0
+        return self._connection.scalar(query, values) or 0
 
     def record(self, changes: Changes) -> None:
         if changes:
@@ -355,13 +355,13 @@ class SqlLedger(SqlReader):
         return list(self._connection.scalars(query))
 
     def shared_photos(self, run: int) -> int:
-        return self._count(select(func.count()).select_from(_shared(run).subquery()))
+        return self._count(_COUNT_SHARED, number=run)
 
     def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
         self._flush()
         row, face = s.row.c, s.face.c
         examples = []
-        for found in self._connection.execute(_shared(run).limit(most)).all():
+        for found in self._connection.execute(_SHARED.limit(most), {"number": run}).all():
             of_two = select(face.user_id, func.min(row.path).label("path")).where(
                 face.face_id.in_([found.first, found.last]),
                 row.user_id == face.user_id,
@@ -440,22 +440,21 @@ def _below(folder: str) -> ColumnElement[bool]:
     return and_(s.photo.c.path > above + "/", s.photo.c.path < above + "0")
 
 
-def _shared(run: int) -> Select[int, int, int]:
-    """Each content that is enrolled for several people, one of them by this run."""
-    face = s.face.c
-    return (
-        select(
-            func.min(face.face_id).label("first"),
-            func.max(face.face_id).label("last"),
-            func.count().label("people"),
-        )
-        # Who has gone may have another id by now, and what was replaced is about to go.
-        .where(
-            face.status == _ENROLLED,
-            face.user_id.not_in(select(s.absence.c.user_id)),
-            face.face_id.not_in(select(s.face_to_delete.c.face_id)),
-        )
-        .group_by(face.sha256)
-        .having(func.count() > 1, func.max(face.run) == run)
-        .order_by(func.min(face.face_id))
+# Each content that is enrolled for several people, one of them by the run of this number.
+_SHARED = (
+    select(
+        func.min(s.face.c.face_id).label("first"),
+        func.max(s.face.c.face_id).label("last"),
+        func.count().label("people"),
     )
+    # Who has gone may have another id by now, and what was replaced is about to go.
+    .where(
+        s.face.c.status == _ENROLLED,
+        s.face.c.user_id.not_in(select(s.absence.c.user_id)),
+        s.face.c.face_id.not_in(select(s.face_to_delete.c.face_id)),
+    )
+    .group_by(s.face.c.sha256)
+    .having(func.count() > 1, func.max(s.face.c.run) == bindparam("number"))
+    .order_by(func.min(s.face.c.face_id))
+)
+_COUNT_SHARED = select(func.count()).select_from(_SHARED.subquery())
