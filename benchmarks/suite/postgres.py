@@ -63,8 +63,9 @@ class PostgresServer:
         given = "&".join(f"{name}={value}" for name, value in parts.items() if value)
         return f"postgresql:///{database}?{given}"
 
-    def start(self) -> None:
-        """Start it, and wait until it takes connections, after a recovery if it was killed."""
+    def start(self, *, state: str = "ready") -> None:
+        """Start it, and wait until it takes connections, after a recovery if it was killed, or is
+        in another `state`."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_path("postgres"), "-D", self._data, "-k", self.folder, "-c", "listen_addresses="],
@@ -73,10 +74,23 @@ class PostgresServer:
                 **self._as,
             )
         until = time.monotonic() + START_SECONDS
-        while not self._is_ready():
+        while not self._is(state):
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError((self.folder / "log").read_text(encoding="utf-8")[-2000:])
             time.sleep(0.01)
+
+    def follow(self) -> None:
+        """Start it as a standby that takes no connection until `promote`."""
+        (self._data / "standby.signal").touch()
+        with (self._data / "postgresql.auto.conf").open("a", encoding="utf-8") as settings:
+            settings.write("hot_standby = off\n")
+        self.start(state="standby")
+
+    def promote(self) -> None:
+        """End its recovery."""
+        assert self._process is not None
+        (self._data / "promote").touch()
+        self._process.send_signal(signal.SIGUSR1)
 
     def vacuum(self) -> None:
         """Clean up and analyze all tables, as the server does itself once it has found the time."""
@@ -84,13 +98,13 @@ class PostgresServer:
         command = [_path("vacuumdb"), *server, "--analyze", "postgres"]
         subprocess.run(command, check=True, capture_output=True)
 
-    def _is_ready(self) -> bool:
+    def _is(self, state: str) -> bool:
         """The last line says so, under a first one that names the process:
         https://www.postgresql.org/docs/current/storage-file-layout.html"""
         assert self._process is not None
         with suppress(OSError):
             lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").split()
-            return lines[:1] == [str(self._process.pid)] and lines[-1] == "ready"
+            return lines[:1] == [str(self._process.pid)] and lines[-1] == state
         return False
 
     def kill(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -19,13 +20,22 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.abc import Buffer
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown, TextLoader
 from sqlalchemy import Connection, ExceptionContext, NullPool, create_engine, event, exc
 
 from enroll import clock
 from enroll.errors import LocalError, UsageError
-from enroll.ledger.postgres_lasting import LastingConnection, Resume, failure, first_line
+from enroll.ledger.postgres_lasting import (
+    LONGEST_PAUSE,
+    RECONNECT_SECONDS,
+    Connect,
+    LastingConnection,
+    Resume,
+    failure,
+    first_line,
+)
 from enroll.ledger.postgres_sql import DIALECT, MARK, restored, stored
 from enroll.ledger.records import LOOPBACK
 
@@ -152,13 +162,7 @@ class Session:
     def __init__(self, server: Server, *, reads: bool) -> None:
         self.server = server
         connect = partial(_connect, server, name=_application_name(), reads=reads)
-        try:
-            self._lasting = LastingConnection(connect, shown=server.shown)
-        except psycopg.Error as error:
-            raise LocalError(
-                f"The ledger {server} cannot be reached: {first_line(error)}. Check --ledger, the "
-                "server and the password file, then run the same command again."
-            ) from error
+        self._lasting = _first(server, connect)
         self.connection = _engine(self._lasting, shown=server.shown)
 
     def __enter__(self) -> Session:
@@ -254,6 +258,42 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND classid::bigint = %
 AND objid::bigint = %s
 AND pg_locks.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 """
+
+
+def _first(server: Server, connect: Connect) -> LastingConnection:
+    """The first connection, also to a server that is still starting. Raises LocalError, and
+    UsageError for a server that is refused."""
+    until, waits = clock.monotonic() + RECONNECT_SECONDS, False
+    while True:
+        try:
+            return LastingConnection(connect, shown=server.shown)
+        except psycopg.Error as error:
+            if not _is_starting(server, error) or clock.monotonic() >= until:
+                waited = f" after {RECONNECT_SECONDS:.0f} s" if waits else ""
+                raise LocalError(
+                    f"The ledger {server} cannot be reached{waited}: {first_line(error)}. Check "
+                    "--ledger, the server and the password file, then run the same command again."
+                ) from error
+            if not waits:
+                message = (
+                    f"The ledger {server} cannot be reached yet: {first_line(error)}. Waiting for "
+                    f"it for up to {RECONNECT_SECONDS:.0f} s."
+                )
+                extra = {"event": "ledger_starting", "fields": {}}
+                logging.getLogger("enroll").warning("%s", message, extra=extra)
+                waits = True
+        clock.sleep(LONGEST_PAUSE)
+
+
+def _is_starting(server: Server, error: psycopg.Error) -> bool:
+    """Whether a server is there that starts, recovers or shuts down. libpq has no code for an
+    attempt that failed, but says which servers reject every session (cannot_connect_now)."""
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith("57P0")  # ended while the session was made ready
+    if "the database system is " in str(error):
+        return True
+    where = make_conninfo("", **{**_DEFAULTS, **server.parameters})
+    return PGconn.ping(where.encode()) == Ping.REJECT  # it may speak another language
 
 
 def _connect(server: Server, within: float, *, name: str, reads: bool) -> psycopg.Connection[Any]:
