@@ -112,6 +112,22 @@ def test_a_role_that_may_not_ask_where_the_ledger_is_gets_to_know_what_to_grant(
         hold.remember_run(START.at)
 
 
+def test_a_role_that_only_reads_cannot_hold_a_ledger_and_still_reads_it(name: Path) -> None:
+    with closing(ledger_at(name).open(STAFF)):
+        pass
+    schema = Server.of(str(name)).schema
+    role = f"viewer_{schema}"
+    other_session(name, f"CREATE ROLE {role} LOGIN")
+    other_session(name, f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    other_session(name, f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
+    other_session(name, f"ALTER ROLE {role} SET default_transaction_read_only = on")
+    viewer = ledger_at(ledger_named(str(name).replace("user=enroll", f"user={role}")))
+    with pytest.raises(UsageError, match=rf"ALTER ROLE {role} SET default_transaction_read_only"):
+        viewer.hold()
+    with closing(viewer.read()) as reader:
+        assert reader.identity() == STAFF
+
+
 def test_a_server_that_is_not_there_is_named_and_so_is_what_to_do() -> None:
     store = ledger_at(ledger_named("postgresql:///staff?schema=staff&host=/nowhere"))
     with pytest.raises(LocalError, match=r"cannot be reached: .*/nowhere"):

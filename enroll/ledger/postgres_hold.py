@@ -116,8 +116,8 @@ def _is_there(session: Session) -> bool:
 
 
 def _check_allowed(session: Session) -> None:
-    """Raise UsageError if the role may not ask where the ledger is. By default everybody may; some
-    managed servers have taken that away."""
+    """Raise UsageError if the role may only read, or not ask where the ledger is. By default
+    everybody may; some managed servers have taken that away."""
     refused, role = session.connection.exec_driver_sql(_REFUSED).one()
     session.connection.rollback()
     if refused:
@@ -125,6 +125,12 @@ def _check_allowed(session: Session) -> None:
             f"The role {role} may not call {refused} of {session.server}, which shows whether a "
             "backup was restored. Have an administrator of the database allow it: GRANT EXECUTE "
             f"ON FUNCTION {refused} TO {role};"
+        )
+    if session.scalar("SELECT current_setting('default_transaction_read_only')::boolean"):
+        raise UsageError(
+            f"The role {role} only reads in {session.server}: default_transaction_read_only is on. "
+            "Use another role, or have an administrator of the database allow it: ALTER ROLE "
+            f"{role} SET default_transaction_read_only = off;"
         )
 
 
