@@ -159,10 +159,11 @@ planner would read whole tables for each, as nothing is known of temporary table
 class Session:
     """A session of a server, with the ledger's schema as its own."""
 
-    def __init__(self, server: Server, *, reads: bool) -> None:
+    def __init__(self, server: Server, *, reads: bool, waits: bool = True) -> None:
+        """It `waits` for a server that is starting."""
         self.server = server
         connect = partial(_connect, server, name=_application_name(), reads=reads)
-        self._lasting = _first(server, connect)
+        self._lasting = _first(server, connect, waits=waits)
         self.connection = _engine(self._lasting, shown=server.shown)
 
     def __enter__(self) -> Session:
@@ -260,28 +261,36 @@ AND pg_locks.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = 
 """
 
 
-def _first(server: Server, connect: Connect) -> LastingConnection:
-    """The first connection, also to a server that is still starting. Raises LocalError, and
-    UsageError for a server that is refused."""
-    until, waits = clock.monotonic() + RECONNECT_SECONDS, False
+_given_up: dict[str, float] = {}
+"""When a server was last waited for in vain (monotonic seconds): a command that asks again, to say
+how it ended or because the first question was not worth an error, does not wait again."""
+
+
+def _first(server: Server, connect: Connect, *, waits: bool) -> LastingConnection:
+    """The first connection, also to a server that is still starting, if it `waits`. Raises
+    LocalError, and UsageError for a server that is refused."""
+    began, said = clock.monotonic(), False
+    waits = waits and began >= _given_up.get(server.shown, -math.inf) + RECONNECT_SECONDS
     while True:
         try:
             return LastingConnection(connect, shown=server.shown)
         except psycopg.Error as error:
-            if not _is_starting(server, error) or clock.monotonic() >= until:
-                waited = f" after {RECONNECT_SECONDS:.0f} s" if waits else ""
+            over = clock.monotonic() >= began + RECONNECT_SECONDS
+            if not waits or over or not _is_starting(server, error):
+                if said:
+                    _given_up[server.shown] = clock.monotonic()
                 raise LocalError(
-                    f"The ledger {server} cannot be reached{waited}: {first_line(error)}. Check "
-                    "--ledger, the server and the password file, then run the same command again."
+                    f"The ledger {server} cannot be reached: {first_line(error)}. Check --ledger, "
+                    "the server and the password file, then run the same command again."
                 ) from error
-            if not waits:
+            if not said:
                 message = (
                     f"The ledger {server} cannot be reached yet: {first_line(error)}. Waiting for "
                     f"it for up to {RECONNECT_SECONDS:.0f} s."
                 )
                 extra = {"event": "ledger_starting", "fields": {}}
                 logging.getLogger("enroll").warning("%s", message, extra=extra)
-                waits = True
+                said = True
         clock.sleep(LONGEST_PAUSE)
 
 
@@ -382,6 +391,6 @@ def _engine(lasting: LastingConnection, *, shown: str) -> Connection:
     return engine.connect()
 
 
-def connected(server: Server, *, reads: bool = False) -> Session:
+def connected(server: Server, *, reads: bool = False, waits: bool = True) -> Session:
     """A new session; one that `reads` sees one state of the ledger until it commits."""
-    return Session(server, reads=reads)
+    return Session(server, reads=reads, waits=waits)

@@ -77,7 +77,8 @@ class PostgresStore:
 
     def holder(self) -> str | None:
         try:
-            with connected(self._server) as session:
+            # An interrupted command asks this last, and must not wait.
+            with connected(self._server, waits=False) as session:
                 return session.holder()
         except LocalError:
             return None
