@@ -537,9 +537,13 @@ def _run(
         show_user_ids=show_user_ids,
         on_opened=opened,
     )
-    report = enroll(
-        settings, credentials_reader(given["credentials"]), screen=console, core=OneCore()
-    )
+    try:
+        report = enroll(
+            settings, credentials_reader(given["credentials"]), screen=console, core=OneCore()
+        )
+    except Exception:
+        desk.ready()  # a signal may have become this error while a module was loading
+        raise
     log_summary(report, urgent=as_json and needs_a_person(report))
     if as_json:
         return report
