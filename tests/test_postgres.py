@@ -34,6 +34,12 @@ REFUSED = {
     'postgresql://db/staff?schema=a"b': "must end with the schema",
     "postgresql://db/staff?schema=staff&options=-c%20x": "has options",
     "postgresql://db/staff?schema=staff&schema=other": "has a parameter twice",
+    "postgresql://me:sec/ret@db/staff?schema=staff": "not a valid address",
+    "postgresql://me:secret/ret@db/staff?schema=staff": "not a valid address",
+    "postgresql://[::1/secret?schema=staff": "not a valid address",
+    "postgresql://db:secret/staff?schema=staff": "not a valid address",
+    "postgresql://db/staff?schema=staff#secret": "not a valid address",
+    "postgresql://db/staff%00secret?schema=staff": "not a valid address",
 }
 
 
@@ -51,6 +57,11 @@ def test_an_address_is_shown_as_it_was_given_and_read_as_libpq_reads_it() -> Non
     assert [str(ledger_named(one)) for one in (socket, host)] == [socket, host]
     assert ledger_named(socket).absolute() == ledger_named(socket)
     assert Server.of(socket).parameters == {"dbname": "staff"}
+    assert Server.of("postgresql://one:1,two,[::1]:3/staff?schema=a").parameters == {
+        "host": "one,two,::1",
+        "port": "1,,3",
+        "dbname": "staff",
+    }
     assert Server.of("postgresql://me@[::1]:6543/staff?schema=a&sslmode=require").parameters == {
         "host": "::1",
         "port": "6543",

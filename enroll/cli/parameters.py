@@ -56,8 +56,10 @@ class File(click.Path):
         if self._databases and is_address(str(value)):
             if isinstance(address := ledger_named(value), LedgerAddress):
                 return address
-            self.fail(
-                f"{value} is no ledger: write postgresql://HOST/DATABASE?schema=NAME.", param, ctx
+            self.fail(  # without the value, which may hold a password
+                "the address is no ledger's: write postgresql://HOST/DATABASE?schema=NAME.",
+                param,
+                ctx,
             )
         path = Path(str(super().convert(value, param, ctx)))
         if wrong := wrong_path(path):

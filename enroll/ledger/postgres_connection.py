@@ -90,7 +90,12 @@ class Server:
     @classmethod
     def of(cls, text: str) -> Server:
         """Read an address. Raises UsageError."""
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:  # such as a bracket that is not closed
+            raise UsageError(_MALFORMED) from error
+        if "#" in text or "@" in parts.path or "%00" in text:
+            raise UsageError(_MALFORMED)  # which a password may have caused: it is not repeated
         parameters = parse_qsl(parts.query, keep_blank_values=True)
         given = dict(parameters)
         if parts.password is not None or "password" in given or "sslpassword" in given:
@@ -125,12 +130,25 @@ class Server:
         return self.shown
 
 
+_MALFORMED = (
+    "--ledger is not a valid address: postgresql://USER@HOST:PORT/DATABASE?schema=NAME. Write "
+    "special characters in a name as % and two digits (@ is %40, / is %2F), and put a password "
+    "into the file ~/.pgpass."
+)
+
+
 def _host_and_port(netloc: str) -> tuple[str, str]:
-    address = netloc.rpartition("@")[2]
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        return host.strip("[]"), port
-    return address.strip("[]"), ""
+    """As libpq takes them: several of each, with commas between them. Raises UsageError."""
+    hosts, ports = [], []
+    for one in netloc.rpartition("@")[2].split(","):
+        host, colon, port = one.rpartition(":")
+        if not colon or one.endswith("]"):
+            host, port = one, ""
+        elif not port.isdecimal():
+            raise UsageError(_MALFORMED)
+        hosts.append(host.strip("[]"))
+        ports.append(port)
+    return ",".join(hosts), ",".join(ports).strip(",") and ",".join(ports)
 
 
 _FOR_WHOLE_TABLES = "enable_hashjoin", "enable_mergejoin", "enable_seqscan"
