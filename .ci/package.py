@@ -33,9 +33,9 @@ def main() -> None:
         with tarfile.open(archive) as packed:
             packed.extractall(folder, filter="data")
         (unpacked,) = Path(folder).iterdir()
+        check_archive(unpacked)  # before a build leaves files that Python compiles
         again = build(unpacked, Path(folder), "wheel")
         check(again.read_bytes() == wheel.read_bytes(), "the source archive builds another wheel")
-        check_archive(unpacked)
     check_wheel(wheel)
     print(f"{archive.name} and {wheel.name} are complete")  # noqa: T201
 
