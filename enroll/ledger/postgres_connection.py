@@ -148,7 +148,7 @@ def _host_and_port(netloc: str) -> tuple[str, str]:
             raise UsageError(_MALFORMED)
         hosts.append(host.strip("[]"))
         ports.append(port)
-    return ",".join(hosts), ",".join(ports).strip(",") and ",".join(ports)
+    return ",".join(hosts), ",".join(ports) if any(ports) else ""
 
 
 _FOR_WHOLE_TABLES = "enable_hashjoin", "enable_mergejoin", "enable_seqscan"

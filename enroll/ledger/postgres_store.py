@@ -209,11 +209,14 @@ class PostgresManifestDiff(SqlManifestDiff):
     in force again after `accept`. Autovacuum sees nothing of a transaction, nor of a new table for
     a minute, and without statistics joins of 100,000 rows took minutes."""
 
-    def _analyze(self, table: Table) -> None:
-        unknown = self._connection.scalars(_NEVER_ANALYZED).all()
-        for name in (table.name, *unknown):
-            self._connection.exec_driver_sql(f'ANALYZE "{name}"')
+    def match_photos(self, *, reread: bool) -> None:
+        for table in self._connection.scalars(_NEVER_ANALYZED).all():
+            self._connection.exec_driver_sql(f'ANALYZE "{table}"')
         self._connection.exec_driver_sql(PLAN_FOR_WHOLE_TABLES)
+        super().match_photos(reread=reread)
+
+    def _analyze(self, table: Table) -> None:
+        self._connection.exec_driver_sql(f'ANALYZE "{table.name}"')
 
     def accept(self, run: int) -> None:
         super().accept(run)

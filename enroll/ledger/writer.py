@@ -382,6 +382,7 @@ _POINTED_TO = (
     .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
     .exists()
 )
+# A CASE, so that PostgreSQL asks it of the few faces that are left, and joins no rows for it.
 _NOT_POINTED_TO = case((_POINTED_TO, False), else_=True).is_(True)
 # The enrolled faces without a row of people who have another one. Who has several is answered by an
 # index alone; nearly everybody has one. PostgreSQL expects the opposite, and would begin with all
